@@ -1,0 +1,110 @@
+"""Execute `async def` jobs: many at once on one event loop, in a thread of the slot.
+
+It takes claimed jobs with a place on the board; it leaves outcomes. At its limit a coroutine is cancelled; one that
+does not end, or blocks the loop so that nothing can be cancelled, is the supervisor's to kill, and the board says
+which coroutine the loop was in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, NamedTuple
+
+from asgiref.sync import sync_to_async
+
+from jobs.board import Child
+from jobs.claim import Claimed
+from jobs.conf import JobsSettings
+from jobs.connections import any_connection, tidy_connections
+from jobs.execute import execute_async
+from jobs.outcome import Outcome
+from jobs.tasks import Task
+
+logger = logging.getLogger("jobs")
+
+
+class Placed(NamedTuple):
+    """A job with its place on the board and its limit."""
+
+    job: Claimed
+    task: Task[Any, Any]
+    place: int
+    started: float
+    deadline: float
+
+
+class Stepper(Coroutine[Any, Any, None]):
+    """A coroutine that shows on the board while the loop executes it, so that one that blocks can be named."""
+
+    def __init__(self, inner: Coroutine[Any, Any, None], board: Child, place: int) -> None:
+        self._inner = inner
+        self._board = board
+        self._place = place
+
+    def send(self, value: Any) -> Any:
+        self._board.step_begins(self._place)
+        try:
+            return self._inner.send(value)
+        finally:
+            self._board.step_ends()
+
+    def throw(self, *error: Any) -> Any:
+        self._board.step_begins(self._place)
+        try:
+            return self._inner.throw(*error)
+        finally:
+            self._board.step_ends()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._inner.__await__()
+
+
+class AsyncSide:
+    """The event loop of a slot, and the coroutines on it."""
+
+    def __init__(self, board: Child, settings: JobsSettings, done: Callable[[int, Outcome], None]) -> None:
+        self._board = board
+        self._settings = settings
+        self._done = done
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="jobs-async", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def start(self, jobs: list[Placed]) -> None:
+        """Start these jobs; called from the slot's main thread."""
+        self._loop.call_soon_threadsafe(self._start, jobs)
+
+    def _start(self, jobs: list[Placed]) -> None:
+        for placed in jobs:
+            task = self._loop.create_task(Stepper(self._execute(placed), self._board, placed.place))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _execute(self, placed: Placed) -> None:
+        late = False
+        task = asyncio.current_task(self._loop)
+
+        def limit() -> None:
+            nonlocal late
+            late = True
+            if task is not None:
+                task.cancel()
+
+        timer = self._loop.call_later(placed.deadline - time.monotonic(), limit)
+        outcome = await execute_async(placed.job, placed.task, self._settings, placed.started, lambda: late)
+        timer.cancel()
+        if any_connection():
+            await sync_to_async(tidy_connections)()
+        self._done(placed.place, outcome)

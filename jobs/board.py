@@ -1,0 +1,223 @@
+"""The board: shared memory made before the fork, on which every child says what it is doing.
+
+It is how the supervisor knows what runs without asking anybody: a child that hangs or holds the GIL cannot answer.
+A place is written by one process and read by others; a turn number at its start and the same at its end tell a reader
+that it saw one writing, not halves of two. When the supervisor is gone, the board is gone with it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from contextlib import suppress
+from enum import IntEnum
+from typing import NamedTuple
+from uuid import UUID
+
+HEAD = struct.Struct("=qii")  # worker, phase, burst over
+CHILD = struct.Struct("=dqiidq")  # stamp, claimer, idle, stepping, stepping since, doomed
+PLACE = struct.Struct("=Q16siqddQ")  # turn, job, lease, claimer, started, deadline, turn
+NOTE = struct.Struct("=I")
+NOTE_BYTES = 8192
+NOBODY = bytes(16)
+
+
+class Phase(IntEnum):
+    """What the worker as a whole is doing."""
+
+    RUN = 0
+    DRAIN = 1
+    """Finish what runs, take no more."""
+    STOP = 2
+    """Stop at once; what runs is handed back."""
+
+
+class Running(NamedTuple):
+    """A job that is being executed, as the board shows it."""
+
+    place: int
+    turn: int
+    job: UUID
+    lease: int
+    claimer: int
+    started: float
+    """Monotonic."""
+    deadline: float
+    """Monotonic."""
+
+
+class Child:
+    """One child's part of the board."""
+
+    def __init__(self, memory: mmap.mmap, offset: int, places: int) -> None:
+        self._memory = memory
+        self._offset = offset
+        self._first = offset + CHILD.size
+        self._note = self._first + places * PLACE.size
+        self._places = places
+        self._turn = 0
+
+    def clear(self) -> None:
+        """Wipe everything; only while the child is dead."""
+        end = self._note + NOTE.size
+        self._memory[self._offset : end] = bytes(end - self._offset)
+
+    # A sign of life -----------------------------------------------------------------------------------------------
+
+    def stamp(self) -> None:
+        struct.pack_into("=d", self._memory, self._offset, time.monotonic())
+
+    @property
+    def stamped(self) -> float:
+        return float(CHILD.unpack_from(self._memory, self._offset)[0])
+
+    # What a slot is up to -----------------------------------------------------------------------------------------
+
+    @property
+    def claimer(self) -> int:
+        return int(CHILD.unpack_from(self._memory, self._offset)[1])
+
+    @claimer.setter
+    def claimer(self, number: int) -> None:
+        struct.pack_into("=q", self._memory, self._offset + 8, number)
+
+    @property
+    def idle(self) -> bool:
+        """It has nothing to run and sleeps until somebody wakes it."""
+        return bool(CHILD.unpack_from(self._memory, self._offset)[2])
+
+    @idle.setter
+    def idle(self, value: bool) -> None:
+        struct.pack_into("=i", self._memory, self._offset + 16, value)
+
+    def stepping(self) -> tuple[int, float]:
+        """The place whose coroutine the event loop executes right now (0: none), and since when."""
+        fields = CHILD.unpack_from(self._memory, self._offset)
+        return int(fields[3]), float(fields[4])
+
+    def step_begins(self, place: int) -> None:
+        struct.pack_into("=id", self._memory, self._offset + 20, place, time.monotonic())
+
+    def step_ends(self) -> None:
+        struct.pack_into("=i", self._memory, self._offset + 20, 0)
+
+    @property
+    def doomed(self) -> int:
+        """Turn of the job that is at its limit, set by the supervisor; -1 once the slot has given it up."""
+        return int(CHILD.unpack_from(self._memory, self._offset)[5])
+
+    @doomed.setter
+    def doomed(self, turn: int) -> None:
+        struct.pack_into("=q", self._memory, self._offset + 32, turn)
+
+    # The jobs it executes -----------------------------------------------------------------------------------------
+
+    def begin(self, place: int, job: UUID, lease: int, claimer: int, started: float, deadline: float) -> None:
+        self._turn = turn = self._turn + 1
+        offset = self._first + place * PLACE.size
+        PLACE.pack_into(self._memory, offset, turn, job.bytes, lease, claimer, started, deadline, turn)
+
+    def end(self, place: int) -> None:
+        self._turn = turn = self._turn + 1
+        offset = self._first + place * PLACE.size
+        PLACE.pack_into(self._memory, offset, turn, NOBODY, 0, 0, 0.0, 0.0, turn)
+
+    def at(self, place: int) -> Running | None:
+        """The job at a place; None when it is free or just being written."""
+        fields = PLACE.unpack_from(self._memory, self._first + place * PLACE.size)
+        first, job, lease, claimer, started, deadline, last = fields
+        if job == NOBODY or first != last:
+            return None
+        return Running(place, first, UUID(bytes=job), lease, claimer, started, deadline)
+
+    def running(self) -> list[Running]:
+        return [job for place in range(self._places) if (job := self.at(place)) is not None]
+
+    # Its last words -----------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Leave a text (a stack) for the supervisor; cut to what fits."""
+        content = text.encode("utf-8", "replace")[-NOTE_BYTES:]
+        self._memory[self._note + NOTE.size : self._note + NOTE.size + len(content)] = content
+        NOTE.pack_into(self._memory, self._note, len(content))
+
+    def noted(self) -> str:
+        (length,) = NOTE.unpack_from(self._memory, self._note)
+        start = self._note + NOTE.size
+        return self._memory[start : start + min(length, NOTE_BYTES)].decode("utf-8", "replace")
+
+
+class Board:
+    """The whole board: keeper, relay, and `slots` slots of `places` places each, with a pipe to wake each slot."""
+
+    def __init__(self, slots: int, places: int) -> None:
+        caretaker = CHILD.size + NOTE.size + NOTE_BYTES
+        slot = CHILD.size + places * PLACE.size + NOTE.size + NOTE_BYTES
+        self._memory = mmap.mmap(-1, HEAD.size + 2 * caretaker + slots * slot)
+        first = HEAD.size
+        self.keeper = Child(self._memory, first, 0)
+        self.relay = Child(self._memory, first + caretaker, 0)
+        first += 2 * caretaker
+        self.slots = [Child(self._memory, first + n * slot, places) for n in range(slots)]
+        self.pipes = [pipe() for _ in range(slots)]
+
+    @property
+    def worker(self) -> int:
+        """This worker's number in the database; 0 until the keeper has registered it."""
+        return int(HEAD.unpack_from(self._memory, 0)[0])
+
+    @worker.setter
+    def worker(self, number: int) -> None:
+        struct.pack_into("=q", self._memory, 0, number)
+
+    @property
+    def phase(self) -> Phase:
+        return Phase(HEAD.unpack_from(self._memory, 0)[1])
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        struct.pack_into("=i", self._memory, 8, phase)
+
+    @property
+    def burst_over(self) -> bool:
+        """With --burst: the keeper has found nothing left to do."""
+        return bool(HEAD.unpack_from(self._memory, 0)[2])
+
+    @burst_over.setter
+    def burst_over(self, value: bool) -> None:
+        struct.pack_into("=i", self._memory, 12, value)
+
+    def wake(self, slot: int) -> None:
+        with suppress(BlockingIOError):  # a full pipe wakes as well as an empty one
+            os.write(self.pipes[slot][1], b"!")
+
+    def wake_idle(self, jobs: int) -> None:
+        """Wake as many idle slots as there are jobs for."""
+        for number, slot in enumerate(self.slots):
+            if jobs <= 0:
+                return
+            if slot.idle:
+                self.wake(number)
+                jobs -= 1
+
+    def wake_all(self) -> None:
+        for number in range(len(self.slots)):
+            self.wake(number)
+
+
+def pipe() -> tuple[int, int]:
+    """A pipe whose two ends never block."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+def empty(reader: int) -> bool:
+    """Read a wake pipe empty; whether there was anything in it."""
+    try:
+        return bool(os.read(reader, 4096))
+    except BlockingIOError:
+        return False

@@ -1,0 +1,59 @@
+"""`manage.py check`: what would go wrong later is said now, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+
+from jobs.conf import jobs_settings
+from outbox.conf import outbox_settings
+from outbox.models import Message
+
+NOT_POSTGRESQL = (
+    "The queue needs PostgreSQL 14 or later; the database {alias!r} is {vendor}. Point DATABASES[{alias!r}] at"
+    ' PostgreSQL, or name another alias in JOBS["DATABASE"].'
+)
+
+
+@register("jobs")
+def check_settings(app_configs: Sequence[Any] | None = None, **_: Any) -> list[CheckMessage]:
+    """The values in OUTBOX and JOBS."""
+    try:
+        problems = [*outbox_settings().problems(), *jobs_settings().problems()]
+    except (ImproperlyConfigured, TypeError) as error:
+        return [Error(str(error), id="jobs.E001")]
+    return [Error(problem, id="jobs.E001") for problem in problems]
+
+
+@register("jobs")
+def check_database(app_configs: Sequence[Any] | None = None, **_: Any) -> list[CheckMessage]:
+    """The databases of the queue and of the outbox."""
+    try:
+        alias = jobs_settings().DATABASE
+    except ImproperlyConfigured:
+        return []  # check_settings has said so
+    if alias not in connections.settings:
+        return [Error(f'JOBS["DATABASE"] is {alias!r}, which settings.DATABASES does not have.', id="jobs.E002")]
+    if (problem := unsupported(alias)) is not None:
+        return [Error(problem, hint="SQLite and MySQL have no SKIP LOCKED with this meaning.", id="jobs.E003")]
+    written = router.db_for_write(Message)
+    if written != alias:
+        return [
+            Warning(
+                f"Messages are written to the database {written!r} and the queue is in {alias!r}: they are kept, but"
+                " not delivered from there yet.",
+                hint=f'Route the outbox to {alias!r}, or set JOBS["DATABASE"] to {written!r}.',
+                id="jobs.W001",
+            )
+        ]
+    return []
+
+
+def unsupported(alias: str) -> str | None:
+    """Why the queue cannot live in that database; None when it can."""
+    vendor = connections[alias].vendor
+    return None if vendor == "postgresql" else NOT_POSTGRESQL.format(alias=alias, vendor=connections[alias].display_name)

@@ -1,0 +1,125 @@
+"""Fork children that die with their parent, and kill whole process trees.
+
+A tree is found by walking the process table, not by process group: a grandchild may have left the group. Each slot
+is a subreaper, so whatever its job left behind stays below that slot and is nobody else's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+logger = logging.getLogger("jobs")
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+LINUX = sys.platform == "linux"
+PROC = Path("/proc")
+
+
+def fork(run: Callable[[], int], *, subreaper: bool = False) -> int:
+    """Start `run` in a child; returns its pid. The child leaves by os._exit with what `run` returns."""
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        _settle(parent, subreaper)
+        code = run()
+    except BaseException:
+        logger.critical("a child process ended by an unexpected error", exc_info=True)
+    finally:
+        # Not sys.exit: the parent's atexit hooks and buffers are not this child's to run.
+        with suppress(Exception):
+            logging.shutdown()
+        os._exit(code)
+
+
+def _settle(parent: int, subreaper: bool) -> None:
+    """Make the new process its own: no terminal signals, gone with its parent, its own chance."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    random.seed()
+    if LINUX:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if subreaper:
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(0)
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux's prctl; does nothing elsewhere."""
+    if LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def kill(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def kill_tree(pid: int, *, patience: float = 0.5) -> None:
+    """Kill everything below `pid`, then `pid` itself. The root is stopped meanwhile, so it starts nothing new."""
+    kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        below = descendants(pid)
+        if not below:
+            break
+        # All are stopped before the first is killed, or one that forks fast stays ahead of the walk.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for victim in below:
+                kill(victim, number)
+        time.sleep(0.002)
+    kill(pid, signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """The living processes below `pid`, parents before their children."""
+    children: dict[int, list[int]] = {}
+    for child, parent in process_table():
+        children.setdefault(parent, []).append(child)
+    found: list[int] = []
+    front = [pid]
+    while front:
+        front = [child for parent in front for child in children.get(parent, ())]
+        found += front
+    return found
+
+
+def process_table() -> list[tuple[int, int]]:
+    """(pid, parent) of every process that is not already dead."""
+    if not PROC.joinpath("self/stat").exists():
+        return _process_table_by_ps()
+    table = []
+    for entry in os.listdir(PROC):
+        if entry.isdigit():
+            with suppress(OSError, ValueError, IndexError):
+                # The command's name stands in parentheses and may hold anything, so read after the last one.
+                state, parent = (PROC / entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state not in "ZX":
+                    table.append((int(entry), int(parent)))
+    return table
+
+
+def _process_table_by_ps() -> list[tuple[int, int]]:
+    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,state="], capture_output=True, text=True, check=False).stdout  # noqa: S607
+    rows = (line.split() for line in listing.splitlines())
+    return [(int(pid), int(parent)) for pid, parent, state in rows if not state.startswith("Z")]

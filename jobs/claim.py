@@ -1,0 +1,125 @@
+"""Claim ready jobs: the statement that decides who runs what.
+
+It takes rows that are ready; it leaves them running, with a raised lease and the claimer's number, committed before
+anything runs. A crash after the commit leaves running rows whose claimer is gone: the keeper hands them back.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from typing import NamedTuple
+from uuid import UUID
+
+from jobs.conf import MAX_PRIORITY, MIN_PRIORITY
+from outbox.session import Query, Row
+
+# Lanes are (queue, from priority, to priority), in the order they are served. LATERAL with LIMIT walks the partial
+# index of one lane after the other and stops as soon as it has enough, so only rows that are taken get locked; one
+# condition `queue = ANY(...)` instead would sort the whole backlog. ARRAY(...) runs once before the UPDATE: as
+# `IN (SELECT ... LIMIT n)` a nested loop may run it for every row and claim the whole table. ctid is safe, the
+# subquery holds the locks. SKIP LOCKED: a second slot takes the next rows instead of waiting for these.
+CLAIM = """UPDATE jobs_job SET state = 'running', worker = %s, claimer = %s, lease = lease + 1,
+  claimed_at = clock_timestamp()
+WHERE ctid = ANY(ARRAY(
+  SELECT job.ctid FROM unnest(%s::text[], %s::smallint[], %s::smallint[]) AS lane(queue, low, high)
+  CROSS JOIN LATERAL (
+    SELECT ctid FROM jobs_job
+    WHERE state = 'ready' AND queue = lane.queue AND priority BETWEEN lane.low AND lane.high
+    ORDER BY priority DESC, ready_at LIMIT %s FOR UPDATE SKIP LOCKED) AS job
+  LIMIT %s))
+RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
+  idempotency_key, depth, ready_at"""
+
+# The names of all queues that have something ready, one index probe each.
+DISCOVER = """WITH RECURSIVE found AS (
+  (SELECT queue FROM jobs_job WHERE state = 'ready' ORDER BY queue LIMIT 1)
+  UNION ALL
+  SELECT (SELECT queue FROM jobs_job WHERE state = 'ready' AND queue > found.queue ORDER BY queue LIMIT 1)
+  FROM found WHERE found.queue IS NOT NULL)
+SELECT queue FROM found WHERE queue IS NOT NULL"""
+
+BANDS = ((50, MAX_PRIORITY), (-49, 49), (MIN_PRIORITY, -50))
+
+LOW_FIRST_EVERY = 20
+"""One claim in so many serves the lowest band first: low is never starved."""
+
+
+class Claimed(NamedTuple):
+    """A job in a slot's hands."""
+
+    id: UUID
+    task: str
+    queue: str
+    priority: int
+    arguments: str
+    lease: int
+    claimer: int
+    attempts: int
+    crashes: int
+    max_attempts: int
+    source_name: str
+    idempotency_key: str
+    depth: int
+    ready_at: datetime
+
+
+Lane = tuple[str, int, int]
+
+
+@dataclass
+class Lanes:
+    """Which queue and which band comes first, claim after claim.
+
+    `strict`: the queues in the order given, each emptied before the next. With `weights`, a queue drawn by weight
+    comes first. Otherwise priority rules over all queues, and a queue takes turns at being first in its band. With
+    `any_queue` the queues are looked up as they come.
+    """
+
+    queues: Sequence[str]
+    strict: bool = False
+    weights: Sequence[float] | None = None
+    any_queue: bool = False
+    _claims: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def next(self) -> list[Lane]:
+        claim = next(self._claims)
+        bands = BANDS[::-1] if claim % LOW_FIRST_EVERY == 0 else BANDS
+        if self.strict:
+            return [(queue, low, high) for queue in self.queues for low, high in bands]
+        if self.weights is not None:
+            return [(queue, low, high) for queue in self._drawn(self.weights) for low, high in bands]
+        turn = claim % max(1, len(self.queues))
+        turned = [*self.queues[turn:], *self.queues[:turn]]
+        return [(queue, low, high) for low, high in bands for queue in turned]
+
+    def discovered(self, rows: list[Row]) -> None:
+        """Take the rows of DISCOVER."""
+        self.queues = [row[0] for row in rows]
+
+    def _drawn(self, weights: Sequence[float]) -> list[str]:
+        """All queues in a random order in which the heavier ones tend to come first."""
+        keyed = [(random.random() ** (1.0 / weight), queue) for queue, weight in zip(self.queues, weights, strict=True)]  # noqa: S311
+        return [queue for _, queue in sorted(keyed, reverse=True)]
+
+
+def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int) -> Query:
+    """The query that claims up to `limit` jobs; read its rows with `read`."""
+    queues, lows, highs = ([lane[n] for lane in lanes] for n in range(3))
+    return Query(CLAIM, (worker, claimer, queues, lows, highs, limit, limit))
+
+
+def read(rows: list[Row], lanes: Sequence[Lane]) -> list[Claimed]:
+    """The jobs in the order they should run: UPDATE ... RETURNING promises none."""
+    claimed = [Claimed._make(row) for row in rows]
+    if len(claimed) > 1:
+        turns = {(queue, low): turn for turn, (queue, low, _) in enumerate(lanes)}
+        claimed.sort(key=lambda job: (turns[job.queue, _low(job.priority)], -job.priority, job.ready_at))
+    return claimed
+
+
+def _low(priority: int) -> int:
+    return next(low for low, high in BANDS if low <= priority <= high)

@@ -1,0 +1,180 @@
+"""The JSON contract between the two houses: data only, so that a writer or a worker may be other code.
+
+A message's headers say which task, where and under which conditions; its body holds the arguments and is passed on
+byte for byte. Headers (optional ones left out when they say nothing):
+
+    {"v": 1, "task": "shop.tasks.send_receipt", "queue": "default", "priority": 0, "max_attempts": 1,
+     "source_name": "checkout", "delay": 300.0, "run_after": "2026-01-01T00:00:00+00:00",
+     "key": "order-42", "parent": "0192...", "depth": 1}
+
+Body: {"args": [...], "kwargs": {...}}. `delay` is seconds from the INSERT by the database's clock; `run_after` is an
+absolute time; at most one of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from jobs.conf import MAX_PRIORITY, MIN_PRIORITY, QUEUE_NAME
+from outbox.errors import Undeliverable
+
+VERSION = 1
+MAX_NESTING = 64
+
+TASK_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
+SOURCE_NAME = re.compile(r"[A-Za-z0-9_\-./]{0,200}\Z")
+
+dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""The one spelling of JSON that is stored: compact, real UTF-8, no NaN or Infinity."""
+
+
+class Headers(NamedTuple):
+    """The headers of a message, read back and checked."""
+
+    task: str
+    queue: str
+    priority: int
+    max_attempts: int
+    source_name: str
+    delay: timedelta | None
+    run_after: datetime | None
+    key: str
+    parent: UUID | None
+    depth: int
+
+
+def check_json(value: Any, where: str, depth: int = 0) -> str | None:
+    """Why `value` would not come back from JSON exactly as it is, naming the place; None when it would.
+
+    Only the exact types count: a subclass (an enum member, Django's SafeString) would come back as its base.
+    """
+    kind = type(value)
+    if kind is str:
+        return _check_text(value, where)
+    if value is None or kind is bool:
+        return None
+    if kind is int:
+        return f"{where} is a whole number of over 4000 digits" if value.bit_length() > 13_000 else None
+    if kind is float:
+        return None if value - value == 0 else f"{where} is {value!r}, which JSON cannot say"
+    if depth >= MAX_NESTING:
+        return f"{where} is nested deeper than {MAX_NESTING} levels"
+    if kind is list:
+        for index, item in enumerate(value):
+            if (problem := check_json(item, f"{where}[{index}]", depth + 1)) is not None:
+                return problem
+        return None
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                return f"{where} has the key {key!r}; keys must be str"
+            if (problem := _check_text(key, f"{where}: a key")) is not None:
+                return problem
+            if (problem := check_json(item, f"{where}[{key!r}]", depth + 1)) is not None:
+                return problem
+        return None
+    return f"{where} is {_describe(kind)}{_hint(value)}"
+
+
+def _check_text(text: str, where: str) -> str | None:
+    if "\x00" in text:
+        return f"{where} contains a NUL character, which PostgreSQL cannot store"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return f"{where} contains a lone surrogate, which is not text"
+    return None
+
+
+def _describe(kind: type) -> str:
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"of type {name}, which would not come back as it is"
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, str | int | float):
+        base = next(kind for kind in (bool, str, int, float) if isinstance(value, kind)).__name__
+        return f"; pass {base}(...) of it"
+    if isinstance(value, tuple | set | frozenset):
+        return "; pass list(...) of it"
+    if isinstance(value, Mapping):
+        return "; pass dict(...) of it"
+    if hasattr(value, "isoformat"):
+        return "; pass .isoformat() and parse it in the task"
+    if hasattr(value, "pk"):
+        return "; pass its primary key and load it in the task"
+    return "; pass None, bool, int, float, str, list or dict"
+
+
+def pack_body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """The body for arguments that `check_json` has passed."""
+    return dumps({"args": list(args), "kwargs": dict(kwargs)})
+
+
+def unpack_body(body: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments in a body; raises ValueError for anything that is not one."""
+    try:
+        content = json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if type(content) is not dict or type(content.get("args")) is not list or type(content.get("kwargs")) is not dict:
+        raise ValueError('not an object with a list "args" and an object "kwargs"')
+    return content["args"], content["kwargs"]
+
+
+def unpack_headers(text: str) -> Headers:
+    """The headers of a message; raises Undeliverable with the reason for anything that is not right."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Undeliverable(f"the headers are not JSON: {error}") from None
+    if type(given) is not dict:
+        raise Undeliverable("the headers are not a JSON object")
+    if given.get("v") != VERSION:
+        raise Undeliverable(f"the headers are of version {given.get('v')!r}; this code reads version {VERSION}")
+    try:
+        return _checked(given)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Undeliverable(f"the headers are not right: {type(error).__name__}: {error}") from None
+
+
+def _checked(given: dict[str, Any]) -> Headers:
+    task, queue = given["task"], given["queue"]
+    priority, attempts = given.get("priority", 0), given.get("max_attempts", 1)
+    source_name, key, depth = given.get("source_name", ""), given.get("key", ""), given.get("depth", 0)
+    delay, run_after, parent = given.get("delay"), given.get("run_after"), given.get("parent")
+    if len(task) > 200 or not TASK_NAME.match(task):
+        raise ValueError(f"task {task[:220]!r}")
+    if not QUEUE_NAME.match(queue):
+        raise ValueError(f"queue {queue[:80]!r}")
+    if type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+        raise ValueError(f"priority {priority!r}")
+    if type(attempts) is not int or not 1 <= attempts <= 1000:
+        raise ValueError(f"max_attempts {attempts!r}")
+    if not SOURCE_NAME.match(source_name):
+        raise ValueError(f"source_name {source_name[:220]!r}")
+    if type(key) is not str or len(key) > 200:
+        raise ValueError(f"key {key!r}")
+    if type(depth) is not int or not 0 <= depth <= 32_000:
+        raise ValueError(f"depth {depth!r}")
+    due = None if run_after is None else datetime.fromisoformat(run_after)
+    if due is not None and due.tzinfo is None:
+        raise ValueError(f"run_after {run_after!r} has no time zone")
+    return Headers(
+        task,
+        queue,
+        priority,
+        attempts,
+        source_name,
+        None if delay is None else timedelta(seconds=delay),
+        due,
+        key,
+        None if parent is None else UUID(parent),
+        depth,
+    )

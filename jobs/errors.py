@@ -1,0 +1,59 @@
+"""What can go wrong with a job, and what a task may raise to steer its own retry. Each message says what to do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class JobsError(Exception):
+    """Base of every error this package raises at its callers."""
+
+
+class InvalidTask(JobsError):
+    """A function that cannot be a task, or options of @task that make no sense. Raised at import."""
+
+
+class InvalidOption(JobsError, ValueError):
+    """An option of @task or using() with a value that cannot be taken. Nothing was written."""
+
+
+class InvalidArguments(JobsError, ValueError):
+    """Arguments that the task cannot take or that JSON cannot keep exactly. Nothing was written."""
+
+
+class PayloadTooLarge(InvalidArguments):
+    """The arguments are larger than JOBS["MAX_PAYLOAD"]. Pass an id or a file name instead of the data."""
+
+
+class TooDeep(JobsError):
+    """A job enqueued a job that enqueued a job ... past JOBS["MAX_DEPTH"]. Nothing was written."""
+
+
+class JobDoesNotExist(JobsError, LookupError):
+    """There is no such job: its transaction was rolled back, it was discarded, or its history has been pruned."""
+
+
+class ResultMissing(JobsError, ValueError):
+    """`return_value` was asked of a job that has none: it has not succeeded, or its result could not be kept."""
+
+
+class TimedOut(Exception):
+    """What a retry policy sees when an attempt hit its time limit; list it in `retry_on` or `never_retry_on`."""
+
+
+class TimeLimit(BaseException):
+    """Raised in a task at its time limit, one second before the process is killed: the last moment to clean up."""
+
+
+class GiveUp(Exception):
+    """Raise it in a task that knows it can never succeed: the job is dead at once, whatever attempts are left."""
+
+
+class RetryAfter(Exception):
+    """Raise it in a task to be tried again after `delay` (seconds or a timedelta), if attempts are left."""
+
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+        self.delay = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if not self.delay >= 0:
+            raise ValueError(f"RetryAfter: delay must be 0 or more seconds, not {delay!r}.")
+        super().__init__(reason or f"again in {self.delay:g} s")

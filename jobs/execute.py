@@ -1,0 +1,173 @@
+"""Execute a claimed job: find its task, call it, and say what happened. Never touches the database.
+
+It takes a job as claimed; it leaves an Outcome. Nothing a task returns, raises or says in an error can make this fail
+or make the outcome unwritable. A crash here takes the process with it; the supervisor sees that from outside.
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from collections.abc import Callable
+from typing import Any
+
+from jobs.claim import Claimed
+from jobs.conf import JobsSettings, band_of
+from jobs.context import JobContext, current
+from jobs.envelope import check_json, dumps, unpack_body
+from jobs.errors import TimedOut, TimeLimit
+from jobs.outcome import Happened, Outcome, Trouble, decide, retry_wait
+from jobs.tasks import Task
+from outbox.text import clean, describe
+
+TRACEBACK_LIMIT = 20_000
+"""Characters of a traceback that are kept: its end, where the error is."""
+
+
+def timeout_of(job: Claimed, task: Task[Any, Any], settings: JobsSettings) -> float:
+    """Seconds this attempt may run: the task's own limit, else that of the job's priority."""
+    return task.timeout if task.timeout is not None else settings.timeout(band_of(job.priority))
+
+
+def context_of(job: Claimed) -> JobContext:
+    return JobContext(
+        job.id,
+        job.idempotency_key or str(job.id),
+        job.attempts + 1,
+        job.max_attempts,
+        job.task,
+        job.queue,
+        job.priority,
+        job.source_name or job.task,
+        job.depth,
+    )
+
+
+def execute(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: float) -> Outcome:
+    """Call a sync task. TimeLimit passes through: the process is about to be killed."""
+    context = context_of(job)
+    token = current.set(context)
+    try:
+        args, kwargs = arguments_of(job, task)
+        value = task.func(context, *args, **kwargs) if task.takes_context else task.func(*args, **kwargs)
+    except TimeLimit:
+        raise
+    except BaseException as error:
+        return failed(job, task, settings, context, error, started)
+    finally:
+        current.reset(token)
+    return succeeded(job, settings, value, started)
+
+
+async def execute_async(
+    job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: float, timed_out: Callable[[], bool]
+) -> Outcome:
+    """Await an `async def` task. `timed_out` says whether the loop has cancelled it at its limit: then whatever it
+    raised or returned after that is a timeout."""
+    context = context_of(job)
+    token = current.set(context)
+    try:
+        args, kwargs = arguments_of(job, task)
+        value = await (task.func(context, *args, **kwargs) if task.takes_context else task.func(*args, **kwargs))
+    except (TimeLimit, GeneratorExit):
+        raise
+    except BaseException as error:
+        if timed_out():
+            error = TimedOut(f"cancelled at its limit of {timeout_of(job, task, settings):g} s").with_traceback(
+                error.__traceback__
+            )
+        return failed(job, task, settings, context, error, started)
+    finally:
+        current.reset(token)
+    if timed_out():
+        late = TimedOut(f"returned only after its limit of {timeout_of(job, task, settings):g} s")
+        return failed(job, task, settings, context, late, started)
+    return succeeded(job, settings, value, started)
+
+
+class Unreadable(Exception):
+    """The arguments in the row are not what was ever written there."""
+
+
+class Misfit(Exception):
+    """The arguments are in order, but this version of the task cannot be called with them."""
+
+
+MISFITS = 60
+"""Claims after which a job that fits no worker is dead: an hour of waiting for a deploy to be complete."""
+
+
+def arguments_of(job: Claimed, task: Task[Any, Any]) -> tuple[list[Any], dict[str, Any]]:
+    try:
+        args, kwargs = unpack_body(job.arguments)
+    except ValueError as error:
+        raise Unreadable(f"the arguments of this job cannot be read: {error}") from None
+    try:
+        task.check_call(args, kwargs)
+    except ValueError as error:
+        raise Misfit(str(error)) from None
+    return args, kwargs
+
+
+def succeeded(job: Claimed, settings: JobsSettings, value: Any, started: float) -> Outcome:
+    result, note = ("null", "") if value is None else pack_result(value, settings.MAX_RESULT)
+    return decide(job, Happened.SUCCEEDED, settings, result=result, trouble=Trouble(note), started=started)
+
+
+def failed(
+    job: Claimed, task: Task[Any, Any], settings: JobsSettings, context: JobContext, error: BaseException, started: float
+) -> Outcome:
+    """What follows from an exception: by the task's policy, which may itself be wrong and is then ignored."""
+    trouble = Trouble(describe(error), traceback_of(error))
+    if isinstance(error, Misfit) and job.lease < MISFITS:
+        return decide(job, Happened.UNKNOWN, settings, trouble=Trouble(trouble.error))
+    if isinstance(error, Misfit | Unreadable):
+        return decide(job, Happened.UNREADABLE, settings, trouble=Trouble(trouble.error), started=started)
+    happened = Happened.TIMED_OUT if isinstance(error, TimedOut) else Happened.FAILED
+    try:
+        wait = retry_wait(task, error, context, settings)
+    except Exception as broken:
+        trouble = Trouble(f"{trouble.error} (its backoff function raised {describe(broken)})", trouble.traceback)
+        wait = settings.BACKOFF[0]
+    return decide(job, happened, settings, trouble=trouble, started=started, retry_in=wait)
+
+
+def pack_result(value: Any, limit: int) -> tuple[str | None, str]:
+    """The result as JSON text, or None and why it is not kept: a job that did its work has succeeded either way."""
+    try:
+        problem = check_json(value, "the result")
+        if problem is not None:
+            value = _cleaned(value)
+            problem = check_json(value, "the result")
+        if problem is not None:
+            return None, clean(f"its result was not kept: {problem}", 500)
+        text = dumps(value)
+        size = len(text) if text.isascii() else len(text.encode())
+    except Exception as error:
+        return None, f"its result was not kept: {describe(error)}"
+    if size > limit:
+        return None, f"its result was not kept: {size:,} bytes of JSON are over JOBS[\"MAX_RESULT\"] ({limit:,})"
+    return text, ""
+
+
+def _cleaned(value: Any) -> Any:
+    """The same with text that can be stored; other things stay what they are."""
+    kind = type(value)
+    if kind is str:
+        return clean(value, len(value) + 1)
+    if kind is list:
+        return [_cleaned(item) for item in value]
+    if kind is dict:
+        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+    return value
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback without our own frames at its top, without local variables, cut at its start."""
+    try:
+        frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        text = "".join(tracebacks.format_exception(type(error), error, frames))
+    except Exception:
+        return "(the traceback could not be formatted)"
+    if len(text) > TRACEBACK_LIMIT:
+        text = "…" + text[-TRACEBACK_LIMIT:]
+    return clean(text, TRACEBACK_LIMIT + 1)

@@ -1,0 +1,155 @@
+"""Write outcomes, fenced: whoever lost the lease changes nothing.
+
+It takes outcomes; it leaves ended jobs in the history and the others in their next state, each with its row in the
+attempts where a try failed. The WHERE is the guard and the returned ids are the answer: an outcome whose id does not
+come back was stale, and nothing of it was written. A crash before the commit leaves the jobs running; the keeper
+finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from operator import itemgetter
+from uuid import UUID
+
+from jobs.outcome import Outcome
+from outbox.session import Query, Row
+
+logger = logging.getLogger("jobs")
+
+FENCE = "job.id = o.id AND job.state = 'running' AND job.lease = o.lease AND job.claimer = o.claimer"
+
+KEPT = """id, task, queue, priority, source_name, arguments, max_attempts, lease, depth, parent, idempotency_key,
+  enqueued_at, run_after, ready_at, worker"""
+
+# The array order is the id order: two writers that meet on several rows take the locks in the same order.
+# Ages in seconds instead of times: a worker's clock is nobody's business.
+SUCCEED = f"""WITH gone AS (
+  DELETE FROM jobs_job AS job USING unnest(%s::uuid[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::float8[])
+    AS o(id, lease, claimer, result, note, age)
+  WHERE {FENCE}
+  RETURNING job.*, o.result, o.note, o.age)
+INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, result, error, started_at, ended_at)
+SELECT {KEPT}, 'succeeded', attempts + 1, crashes, result, note,
+  clock_timestamp() - age * interval '1 second', clock_timestamp()
+FROM gone RETURNING id"""
+
+OUTCOMES = """o AS MATERIALIZED (SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[], %s::text[], %s::smallint[],
+    %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::smallint[], %s::float8[])
+  AS o(id, lease, claimer, state, attempts, crashes, delay, error, traceback, kind, number, age))"""
+
+ATTEMPTS = """noted AS (
+  INSERT INTO jobs_attempt (job, lease, number, kind, error, traceback, worker, started_at, ended_at)
+  SELECT id, lease, number, kind, error, traceback, worker, clock_timestamp() - age * interval '1 second',
+    clock_timestamp()
+  FROM moved WHERE kind <> '' ON CONFLICT (job, lease) DO NOTHING)"""
+
+DIE = f"""WITH {OUTCOMES}, moved AS (
+  DELETE FROM jobs_job AS job USING o WHERE {FENCE}
+  RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.age, o.state, o.attempts, o.crashes,
+    job.task, job.queue, job.priority, job.source_name, job.arguments, job.max_attempts, job.depth, job.parent,
+    job.idempotency_key, job.enqueued_at, job.run_after, job.ready_at),
+{ATTEMPTS}
+INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
+SELECT {KEPT}, state, attempts, crashes, error, clock_timestamp() - age * interval '1 second', clock_timestamp()
+FROM moved RETURNING id"""
+
+# The attempt row names the worker that had the job; the UPDATE empties that column, so it is a parameter.
+RETURN = f"""WITH {OUTCOMES}, moved AS (
+  UPDATE jobs_job AS job SET state = o.state, attempts = o.attempts, crashes = o.crashes, error = CASE
+      WHEN o.error <> '' THEN o.error ELSE job.error END,
+    run_after = CASE WHEN o.state = 'ready' THEN job.run_after
+      ELSE clock_timestamp() + o.delay * interval '1 second' END,
+    worker = NULL, claimer = NULL, claimed_at = NULL
+  FROM o WHERE {FENCE}
+  RETURNING job.id, job.lease, %s::bigint AS worker, o.number, o.kind, o.error, o.traceback, o.age),
+{ATTEMPTS}
+SELECT id FROM moved"""
+
+
+def finish(outcomes: Sequence[Outcome], worker: int) -> list[Query]:
+    """The queries that write these outcomes; their rows are the ids that were written."""
+    now = time.monotonic()
+    ordered = sorted(outcomes, key=itemgetter(0, 1))
+    succeeded = [o for o in ordered if o.state == "succeeded"]
+    dead = [o for o in ordered if o.state == "dead"]
+    returned = [o for o in ordered if o.state not in ("succeeded", "dead")]
+    queries = []
+    if succeeded:
+        queries.append(_succeed(succeeded, now))
+    if dead:
+        queries.append(Query(DIE, _columns(dead, now)))
+    if returned:
+        queries.append(Query(RETURN, [*_columns(returned, now), worker]))
+    return queries
+
+
+def written(results: Sequence[Sequence[Row]]) -> set[UUID]:
+    """The ids that the queries of `finish` wrote."""
+    return {row[0] for rows in results for row in rows}
+
+
+def _succeed(outcomes: Sequence[Outcome], now: float) -> Query:
+    return Query(
+        SUCCEED,
+        (
+            [o.id for o in outcomes],
+            [o.lease for o in outcomes],
+            [o.claimer for o in outcomes],
+            [o.result for o in outcomes],
+            [o.error for o in outcomes],
+            [_age(o, now) for o in outcomes],
+        ),
+    )
+
+
+def _columns(outcomes: Sequence[Outcome], now: float) -> list[list[object]]:
+    columns = zip(
+        *(
+            (o.id, o.lease, o.claimer, o.state, o.attempts, o.crashes, o.delay, o.error, o.traceback, o.kind, o.number,
+             _age(o, now))
+            for o in outcomes
+        ),
+        strict=True,
+    )
+    return [list(column) for column in columns]
+
+
+def _age(outcome: Outcome, now: float) -> float | None:
+    return None if outcome.started is None else max(0.0, now - outcome.started)
+
+
+LEVELS = {"succeeded": logging.INFO, "retrying": logging.WARNING, "dead": logging.ERROR, "scheduled": logging.WARNING}
+
+
+def tell(outcomes: Sequence[Outcome], ids: set[UUID], *, doubtful: bool = False) -> None:
+    """One log line for each outcome; `doubtful` when a lost connection may have written them before."""
+    now = time.monotonic()
+    info = logger.isEnabledFor(logging.INFO)
+    for o in outcomes:
+        if o.id not in ids:
+            logger.log(
+                logging.DEBUG if doubtful else logging.WARNING,
+                "job %s of %s (lease %s) was no longer ours: its outcome %r was dropped",
+                o.id,
+                o.task,
+                o.lease,
+                o.state,
+            )
+        elif info or o.state != "succeeded":
+            took = "" if o.started is None else f" in {now - o.started:.3f} s"
+            after = f", again in {o.delay:.1f} s" if o.state in ("retrying", "scheduled") else ""
+            why = f": {o.error}" if o.error else ""
+            logger.log(
+                LEVELS.get(o.state, logging.DEBUG),
+                "job %s of %s: attempt %s %s%s%s%s",
+                o.id,
+                o.task,
+                o.number,
+                "handed back" if o.state == "ready" and not o.kind else o.state,
+                took,
+                after,
+                why,
+            )

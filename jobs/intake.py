@@ -1,0 +1,104 @@
+"""The gate: committed messages become jobs.
+
+It takes messages from the relay; it leaves one statement that makes them ready or scheduled jobs inside the relay's
+own transaction, and names the messages that can never be jobs. It touches no database itself. A crash is the relay's:
+the move is undone whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from jobs.conf import jobs_settings
+from jobs.envelope import Headers, unpack_body, unpack_headers
+from outbox.errors import Undeliverable
+from outbox.relay import Delivery, Written
+from outbox.session import Query
+from outbox.text import clean
+
+CHANNEL = "jobs_ready"
+
+GIVEN = """unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
+  %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[])
+  AS given(id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent, depth)"""
+
+# The database's clock decides what is due, so the state is chosen here and not where the message was written.
+# clock_timestamp() gives each row its own ready_at, in the order of the arrays: that order is the queue's order.
+INSERT = """INSERT INTO jobs_job (id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after,
+  idempotency_key, parent, depth, state, ready_at, attempts, crashes, lease, error)
+SELECT id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent, depth,
+  CASE WHEN run_after > clock_timestamp() THEN 'scheduled' ELSE 'ready' END, clock_timestamp(), 0, 0, 0, ''
+FROM """
+
+ACCEPT = INSERT + GIVEN
+
+# A keyed job exists only where its key was won. A relay that meets an uncommitted key of another relay waits for it
+# here, behind the requests, never in one; the keys are taken in the order of their ids so that two relays cannot wait
+# for each other.
+ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
+  INSERT INTO jobs_key (id, task, key, expires_at)
+  SELECT id, task, key, clock_timestamp() + %s FROM given WHERE key <> '' ORDER BY id
+  ON CONFLICT (id) DO NOTHING RETURNING id)
+{INSERT} given WHERE key = '' OR id IN (SELECT id FROM won)"""
+
+
+def accept(messages: list[Written]) -> Delivery:
+    """Turn messages into the queries that make them jobs, and name those that cannot be one."""
+    good: list[tuple[Written, Headers]] = []
+    rejected: list[tuple[Written, str]] = []
+    for message in messages:
+        try:
+            headers = unpack_headers(message.headers)
+            unpack_body(message.body)
+        except Undeliverable as error:
+            rejected.append((message, clean(str(error), 2000)))
+        except ValueError as error:
+            rejected.append((message, clean(f"the body is not right: {error}", 2000)))
+        else:
+            good.append((message, headers))
+    if not good:
+        return Delivery([], rejected)
+    return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected)
+
+
+def _insert(good: list[tuple[Written, Headers]]) -> Query:
+    keyed = any(headers.key for _, headers in good)
+    rows = (_row(message, headers) for message, headers in (_first_of_each_key(good) if keyed else good))
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return Query(ACCEPT_KEYED, [*columns, jobs_settings().KEEP_KEYS]) if keyed else Query(ACCEPT, columns)
+
+
+def _first_of_each_key(good: Iterable[tuple[Written, Headers]]) -> list[tuple[Written, Headers]]:
+    """Without the later messages of a key: they are the same job."""
+    seen = set()
+    first = []
+    for message, headers in good:
+        if headers.key and message.uid in seen:
+            continue
+        seen.add(message.uid)
+        first.append((message, headers))
+    return first
+
+
+def _row(message: Written, headers: Headers) -> tuple[object, ...]:
+    return (
+        message.uid,
+        headers.task,
+        headers.queue,
+        headers.priority,
+        headers.max_attempts,
+        headers.source_name,
+        message.body,
+        message.written_at,
+        _due(message, headers),
+        headers.key,
+        headers.parent,
+        headers.depth,
+    )
+
+
+def _due(message: Written, headers: Headers) -> datetime | None:
+    if headers.run_after is not None:
+        return headers.run_after
+    return message.written_at + headers.delay if headers.delay else None

@@ -1,0 +1,195 @@
+"""What is true of jobs: a row has exactly one home.
+
+    outbox_message ──relay──▶ Job: scheduled ──promote──▶ ready ──claim──▶ running ──finish──▶ FinishedJob:
+                                      retrying ◀───────────────────────────── │              succeeded, dead,
+                                                          ready ◀── rescue ───┘              cancelled
+
+`Job` is hot and small: what the claim and the relay touch stays small however much history is kept. `FinishedJob` is
+append-only. The id is the same in every home. `lease` is raised by every claim and by nothing else; with `claimer` it
+fences every write about a running job.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class State(models.TextChoices):
+    """Where a job is."""
+
+    WRITTEN = "written", "written"
+    """In the outbox: committed or about to be, not yet relayed."""
+    SET_ASIDE = "set_aside", "set aside"
+    """The relay could not deliver it; a person replays or discards it."""
+    SCHEDULED = "scheduled", "scheduled"
+    """Due later, or waiting for a worker that knows its task."""
+    READY = "ready", "ready"
+    """May run now."""
+    RUNNING = "running", "running"
+    """Claimed by a slot."""
+    RETRYING = "retrying", "retrying"
+    """Failed with attempts left; waits for its backoff."""
+    SUCCEEDED = "succeeded", "succeeded"
+    DEAD = "dead", "dead"
+    """Failed for good."""
+    CANCELLED = "cancelled", "cancelled"
+    """Stopped by a person."""
+
+
+LIVE = (State.SCHEDULED, State.READY, State.RUNNING, State.RETRYING)
+ENDED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+DUE_LATER = (State.SCHEDULED, State.RETRYING)
+
+
+class JobColumns(models.Model):
+    """The columns a job keeps from home to home."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    task = models.CharField(max_length=200)
+    queue = models.CharField(max_length=64)
+    priority = models.SmallIntegerField(default=0)
+    state = models.CharField(max_length=10, choices=State.choices)
+    source_name = models.CharField(max_length=200, blank=True, default="")
+    arguments = models.TextField(help_text='JSON text: {"args": [...], "kwargs": {...}}, as it was enqueued.')
+    max_attempts = models.SmallIntegerField(default=1)
+    attempts = models.SmallIntegerField(default=0, help_text="Attempts spent.")
+    crashes = models.SmallIntegerField(default=0, help_text="Times its worker died while it ran.")
+    lease = models.IntegerField(default=0, help_text="Times it was claimed; never lowered.")
+    depth = models.SmallIntegerField(default=0)
+    parent = models.UUIDField(null=True, blank=True, help_text="The job that enqueued it.")
+    idempotency_key = models.CharField(max_length=200, blank=True, default="")
+    enqueued_at = models.DateTimeField()
+    run_after = models.DateTimeField(null=True, blank=True)
+    ready_at = models.DateTimeField(null=True, blank=True, help_text="When it last became ready.")
+    worker = models.BigIntegerField(null=True, blank=True)
+    error = models.TextField(blank=True, default="", help_text="The last error in one line.")
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.id}"
+
+    @property
+    def label(self) -> str:
+        """The source_name, else the task's name."""
+        return self.source_name or self.task
+
+
+class Job(JobColumns):
+    """A job that has not ended: scheduled, ready, running or retrying."""
+
+    claimer = models.BigIntegerField(null=True, blank=True, help_text="Random number of the slot that claimed it.")
+    claimed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "job"
+        indexes = [
+            # The claim walks this: each queue in its order, and nothing that is due later stands in front.
+            models.Index("queue", models.F("priority").desc(), "ready_at", name="jobs_ready", condition=Q(state="ready")),
+            models.Index(
+                fields=["run_after"], name="jobs_due_later", condition=Q(state__in=[s.value for s in DUE_LATER])
+            ),
+            models.Index(fields=["worker", "claimer"], name="jobs_running", condition=Q(state="running")),
+        ]
+        constraints = [
+            models.CheckConstraint(name="jobs_job_live", condition=Q(state__in=[s.value for s in LIVE])),
+            models.CheckConstraint(
+                name="jobs_job_running_iff_claimed",
+                condition=Q(state="running", worker__isnull=False, claimer__isnull=False)
+                | (~Q(state="running") & Q(worker__isnull=True, claimer__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="jobs_job_counts", condition=Q(lease__gte=0, attempts__gte=0, crashes__gte=0, max_attempts__gte=1)
+            ),
+            models.CheckConstraint(name="jobs_job_priority", condition=Q(priority__gte=-100, priority__lte=100)),
+            models.CheckConstraint(
+                name="jobs_job_due_later", condition=~Q(state__in=[s.value for s in DUE_LATER]) | Q(run_after__isnull=False)
+            ),
+            models.CheckConstraint(name="jobs_job_ready_at", condition=~Q(state="ready") | Q(ready_at__isnull=False)),
+        ]
+
+
+class FinishedJob(JobColumns):
+    """A job that has ended: the history."""
+
+    result = models.TextField(null=True, blank=True, help_text="JSON text of what the task returned.")
+    started_at = models.DateTimeField(null=True, blank=True, help_text="Start of the last attempt.")
+    ended_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = "finished job"
+        indexes = [
+            # Two halves of one index: retention keeps the two for different times, and each row is in one of them.
+            models.Index(fields=["ended_at"], name="jobs_ended_well", condition=Q(state="succeeded")),
+            models.Index(fields=["ended_at"], name="jobs_ended_badly", condition=~Q(state="succeeded")),
+        ]
+        constraints = [
+            models.CheckConstraint(name="jobs_finished_ended", condition=Q(state__in=[s.value for s in ENDED])),
+        ]
+
+
+class Attempt(models.Model):
+    """One try that did not succeed: what happened, when, where. Successful tries leave no row."""
+
+    class Kind(models.TextChoices):
+        FAILED = "failed", "failed"
+        """The task raised."""
+        TIMED_OUT = "timed_out", "timed out"
+        """Killed at its time limit."""
+        CRASHED = "crashed", "crashed"
+        """Its process died under it."""
+        LOST = "lost", "lost"
+        """Its whole worker was gone."""
+
+    job = models.UUIDField()
+    lease = models.IntegerField(help_text="Which claim of the job this was.")
+    number = models.SmallIntegerField(help_text="Which attempt it was, from 1.")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    error = models.TextField(help_text="In one line.")
+    traceback = models.TextField(blank=True, default="")
+    worker = models.BigIntegerField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "lease"], name="jobs_attempt_once")]
+
+    def __str__(self) -> str:
+        return f"{self.job} #{self.number} {self.kind}"
+
+
+class Key(models.Model):
+    """An idempotency key that has been used: as long as it stands, the same task and key is this job."""
+
+    id = models.UUIDField(primary_key=True, editable=False, help_text="The job's id, computed from task and key.")
+    task = models.CharField(max_length=200)
+    key = models.CharField(max_length=200)
+    accepted_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="May be forgotten after; empty is never.")
+
+    class Meta:
+        verbose_name = "idempotency key"
+        indexes = [models.Index(fields=["expires_at"], name="jobs_key_expires", condition=Q(expires_at__isnull=False))]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.key}"
+
+
+class Worker(models.Model):
+    """One row for each running `runworkers`; its number is what a running job's `worker` says."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=200, help_text="host:pid")
+    queues = models.TextField(blank=True, default="", help_text="What --queues said; empty is all.")
+    slots = models.SmallIntegerField(default=1)
+    started_at = models.DateTimeField(db_default=Now())
+    heartbeat_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = "worker"
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.name}"

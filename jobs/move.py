@@ -1,0 +1,83 @@
+"""The child that moves rows along: outbox to queue, due to ready, old to nothing.
+
+Any number of them work at once, on any number of hosts; each move is one transaction and takes only rows that nobody
+else is moving. It may die at any time.
+"""
+
+from __future__ import annotations
+
+import time
+
+from jobs.board import Board, Phase
+from jobs.conf import JobsSettings
+from jobs.intake import CHANNEL as READY
+from jobs.promote import promote
+from jobs.prune import prune
+from outbox import loop, relay
+from outbox.conf import outbox_settings
+from outbox.session import Query, Session, process_name
+from outbox.wake import CHANNEL as WRITTEN
+from outbox.wake import QUIET_FOR
+
+PROMOTE_EVERY = 1.0
+"""Seconds between two looks for due jobs when none is known to be due sooner."""
+
+PRUNE_EVERY = 60.0
+
+ANYTHING = Query("SELECT 1 FROM outbox_message LIMIT 1")
+
+
+class Mover:
+    """One step moves one batch of everything that is to be moved."""
+
+    def __init__(self, board: Board, relays: bool, settings: JobsSettings) -> None:
+        self._board = board
+        self._relays = relays
+        self._settings = settings
+        self._outbox = outbox_settings()
+        self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
+        self._promote_at = self._prune_at = 0.0
+        self._hot_until = 0.0
+        self._woken = True
+        if relays and self._outbox.NOTIFY:
+            self._session.listen(WRITTEN)
+
+    def run(self) -> int:
+        loop.run("relay", self.step, wait=self._wait, stopping=lambda: self._board.phase is not Phase.RUN)
+        return 0
+
+    def step(self) -> float:
+        self._board.relay.stamp()
+        moved = self._relay() if self._relays else 0
+        now = time.monotonic()
+        if moved or now >= self._promote_at:
+            self._promote(now)
+        if now >= self._prune_at:
+            self._prune_at = now if prune(self._session, self._settings) else now + PRUNE_EVERY
+        if moved:
+            return 0.0
+        if now < self._hot_until:
+            return 0.002  # writers in the same process do not wake again so soon after the last time
+        poll = self._outbox.poll_interval if self._relays else PROMOTE_EVERY
+        return max(0.001, min(poll, self._promote_at - now, self._prune_at - now))
+
+    def _relay(self) -> int:
+        if not self._woken and not self._session.glance(ANYTHING):
+            return 0
+        moved = relay.step(self._session, relay.destination(), self._outbox.BATCH)
+        if moved.total or self._woken:
+            self._hot_until = time.monotonic() + QUIET_FOR * 1.25
+        self._woken = moved.total > 0
+        self._board.wake_idle(moved.delivered)
+        return moved.total
+
+    def _promote(self, now: float) -> None:
+        turned, due = self._session.run_all(promote(self._outbox.BATCH), durable=False)
+        self._promote_at = now + min([PROMOTE_EVERY, *(max(0.0, row[0]) for row in due)])
+        if turned:
+            self._session.glance(Query(f"NOTIFY {READY}"))
+            self._board.wake_idle(len(turned))
+
+    def _wait(self, seconds: float) -> None:
+        if self._session.wait(seconds):
+            self._woken = True

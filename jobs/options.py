@@ -1,0 +1,133 @@
+"""Check what is given to @task and using(): a wrong value is refused where it is written, with what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+from django.db import connections
+
+from jobs.conf import MAX_PRIORITY, MIN_PRIORITY, PRIORITIES, QUEUE_NAME, jobs_settings
+from jobs.context import JobContext
+from jobs.envelope import SOURCE_NAME, check_json
+from jobs.errors import InvalidOption
+
+BackoffFunction: TypeAlias = Callable[[BaseException, JobContext], "float | timedelta | None"]
+Backoff: TypeAlias = "float | timedelta | Sequence[float | timedelta] | BackoffFunction"
+
+LONGEST = 30 * 86_400.0
+FARTHEST = timedelta(days=3660)
+
+
+class Unset:
+    """The default of an option that was not given; None is a value."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
+
+
+def priority_number(value: str | int) -> int:
+    """-100 to 100, larger first; "low" is -50, "default" and "normal" 0, "high" 50."""
+    if isinstance(value, str):
+        if value not in PRIORITIES:
+            raise InvalidOption(f'priority={value!r}: give "low", "default", "high" or a whole number -100 to 100.')
+        return PRIORITIES[value]
+    if type(value) is not int or not MIN_PRIORITY <= value <= MAX_PRIORITY:
+        raise InvalidOption(f'priority={value!r}: give "low", "default", "high" or a whole number -100 to 100.')
+    return value
+
+
+def delay_seconds(value: float | timedelta) -> float:
+    """A timedelta, or a number of minutes (fractions allowed), as seconds; not negative."""
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = value * 60.0
+    else:
+        raise InvalidOption(f"delay={value!r}: give a number of minutes or a timedelta.")
+    if not 0 <= seconds <= FARTHEST.total_seconds():
+        raise InvalidOption(f"delay={value!r}: give 0 or more minutes (or a timedelta), at most ten years.")
+    return seconds
+
+
+def check_run_after(value: datetime | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise InvalidOption(f"run_after={value!r}: give an aware datetime (for a wait from now, use delay=).")
+    if value.utcoffset() is None:
+        raise InvalidOption(f"run_after={value!r} has no time zone: give an aware datetime, e.g. timezone.now() + ….")
+
+
+def check_queue(name: str) -> None:
+    if not isinstance(name, str) or not QUEUE_NAME.match(name):
+        raise InvalidOption(f'queue_name={name!r}: use 1 to 64 letters, digits, "_", "-", "." or "/".')
+    declared = jobs_settings().QUEUES
+    if declared and name not in declared:
+        raise InvalidOption(
+            f'queue_name={name!r} is not declared. JOBS["QUEUES"] has {", ".join(map(repr, declared))}: add it there.'
+        )
+
+
+def check_attempts(value: int) -> None:
+    limit = jobs_settings().MAX_ATTEMPTS_LIMIT
+    if type(value) is not int or not 1 <= value <= limit:
+        raise InvalidOption(
+            f'max_attempts={value!r}: give a whole number from 1 to {limit} (JOBS["MAX_ATTEMPTS_LIMIT"] raises the cap).'
+        )
+
+
+def check_source_name(value: str) -> None:
+    if not isinstance(value, str) or not SOURCE_NAME.match(value):
+        raise InvalidOption(f'source_name={value!r}: use at most 200 letters, digits, "_", "-", "." or "/".')
+
+
+def check_timeout(value: float | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST:
+        raise InvalidOption(f"timeout={value!r}: give seconds, above 0 and at most 30 days; None is the priority's.")
+
+
+def check_key(value: str | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+        raise InvalidOption(f"idempotency_key={value!r}: give 1 to 200 characters.")
+    if (problem := check_json(str(value), "idempotency_key")) is not None:
+        raise InvalidOption(f"{problem}.")
+
+
+def check_database(value: str | None) -> None:
+    if value is not None and value not in connections.settings:
+        raise InvalidOption(f"database={value!r}: settings.DATABASES has {', '.join(map(repr, connections.settings))}.")
+
+
+def check_exceptions(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    """One exception class or several, as a tuple."""
+    given = value if isinstance(value, tuple | list) else (value,)
+    for item in given:
+        if not (isinstance(item, type) and issubclass(item, BaseException)):
+            raise InvalidOption(f"{name}={value!r}: give exception classes.")
+    return tuple(given)
+
+
+def check_backoff(value: Any) -> Any:
+    """Seconds, a timedelta, a sequence of either (one for each retry), or a function; sequences become tuples."""
+    if value is None or callable(value):
+        return value
+    waits = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    for wait in waits:
+        seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= LONGEST:
+            raise InvalidOption(
+                f"backoff={value!r}: give seconds (0 or more), a timedelta, a list of them (one for each retry),"
+                " or a function (exception, context) -> seconds or None for no retry."
+            )
+    if not waits:
+        raise InvalidOption("backoff=[]: give at least one wait.")
+    return waits

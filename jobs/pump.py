@@ -1,0 +1,263 @@
+"""The pump of a slot: a thread that claims jobs, writes outcomes, and hands back what the slot cannot start soon.
+
+It alone uses the slot's own database connection. Outcomes and the next claim share one round trip. A lost connection
+loses nothing: outcomes are kept and written again, fenced, and from then on the slot claims under a new number, so
+that a claim whose answer was lost can be told apart and handed back by the keeper.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import psycopg
+
+from jobs.board import Board, Phase, empty, pipe
+from jobs.claim import DISCOVER, Claimed, Lanes, claim, read
+from jobs.conf import JobsSettings
+from jobs.declare import registry
+from jobs.finish import finish, tell, written
+from jobs.intake import CHANNEL
+from jobs.outcome import Happened, Outcome, decide
+from outbox import loop
+from outbox.session import Query, Session, wait_readable
+
+logger = logging.getLogger("jobs")
+
+FLUSH_EVERY = 0.02
+"""Seconds an outcome may wait for others to be written with it while the slot is busy."""
+
+SLOW = 0.5
+"""Seconds after which a running job is slow: what was claimed with it goes back for other slots."""
+
+BATCH_SECONDS = 0.1
+"""How much work, by recent measure, is claimed at once."""
+
+MOST = 500
+"""The most jobs claimed, and about the most outcomes written, at once."""
+
+SAFETY_POLL = 10.0
+"""Seconds between two looks of an idle slot that nobody wakes; the keeper looks for all slots far more often."""
+
+
+class Pump:
+    """Claims into `buffer`, writes what stands in `done`."""
+
+    def __init__(self, board: Board, number: int, lanes: Lanes, settings: JobsSettings) -> None:
+        self.buffer: deque[Claimed] = deque()
+        self.done: deque[Outcome] = deque()
+        self.taking = threading.Lock()
+        """Held while a job leaves the buffer and appears on the board: it is always on one of the two."""
+        self.filled = threading.Event()
+        """Set when there is something to take, or nothing will ever be again."""
+        self.free_places: deque[int] = deque(range(1, settings.ASYNC_CONCURRENCY + 1))
+        """Places on the board for async jobs."""
+        self.busy_since: float | None = None
+        """Monotonic start of the sync job that runs; None between jobs."""
+        self.worked, self.ran = 0.0, 0
+        """Seconds and number of sync jobs since the last look."""
+        self.parked = False
+        """The slot is about to be killed: no more claims."""
+        self.finished = False
+        """Drained, and everything is written."""
+        self._places = settings.ASYNC_CONCURRENCY
+        self._board, self._child = board, board.slots[number]
+        self._waker = board.pipes[number][0]
+        self._rung, self._ringer = pipe()
+        self._asleep = False
+        self._lanes = lanes
+        self._settings = settings
+        self._session = Session(settings.DATABASE)
+        self._unwritten: list[Outcome] = []
+        self._doubtful = True
+        self._target = 4
+        self._flushed_at = 0.0
+        self._dry = False
+        self._only_async = False
+        self.watch: Callable[[], float] = lambda: SAFETY_POLL
+        """Looks after the running job; answers the seconds until it wants to look again."""
+
+    def run(self) -> None:
+        """Until drained."""
+        loop.run("slot", self.step, wait=self._wait, stopping=lambda: self.finished, on_error=self._doubt)
+        self._session.close()
+
+    @property
+    def written_out(self) -> bool:
+        """Nothing waits to be written."""
+        return not (self.buffer or self.done or self._unwritten)
+
+    def ring(self) -> None:
+        """Called by the executing threads: there is an outcome."""
+        if self._asleep:
+            self._asleep = False
+            os.write(self._ringer, b"!")
+
+    def step(self) -> float:
+        """Exchange outcomes for jobs once; answers how long there is nothing to do."""
+        return min(self._step(), self.watch())
+
+    def _step(self) -> float:
+        if not self._board.worker:
+            return 0.02  # the keeper has not registered this worker yet
+        leaving = self.parked or self._board.phase is not Phase.RUN
+        if leaving or self._doubtful or self._slow():
+            self._hand_back()
+        if self._doubtful:
+            return self._settle()
+        outcomes = self._collect()
+        wanted = 0 if leaving else self._wanted()
+        if wanted or (outcomes and (leaving or self._due())):
+            return self._exchange(outcomes, wanted)
+        if outcomes:
+            return FLUSH_EVERY
+        if leaving:
+            self.finished = self._nothing_left()
+            self.filled.set()
+            return FLUSH_EVERY
+        return 0.1 if self.buffer else SAFETY_POLL
+
+    # What to write and what to want -------------------------------------------------------------------------------
+
+    def _collect(self) -> list[Outcome]:
+        while self.done and len(self._unwritten) < MOST:
+            self._unwritten.append(self.done.popleft())
+        return self._unwritten
+
+    def _due(self) -> bool:
+        """Whether outcomes should be written now rather than with later ones."""
+        return self.busy_since is None or time.monotonic() - self._flushed_at >= FLUSH_EVERY
+
+    def _wanted(self) -> int:
+        """How many jobs to claim: about 0.1 s of work, and never more than can be started."""
+        room = len(self.free_places) - len(self.buffer)  # all that waits may turn out async
+        if self._dry or room <= 0 or len(self.done) > 4 * MOST:
+            return 0
+        if self._only_async and self.busy_since is None:
+            return min(room, MOST) if 2 * room >= self._places or not self.buffer else 0
+        if self.ran:
+            fit = int(BATCH_SECONDS * self.ran / max(self.worked, 1e-9))
+            self._target = max(1, min(fit, 4 * self._target, MOST))
+            self.worked, self.ran = 0.0, 0
+        if self.busy_since is not None and (self._target == 1 or self._busy_for() > BATCH_SECONDS):
+            return 0
+        waiting = len(self.buffer)
+        return min(self._target - waiting, room) if 2 * waiting <= self._target else 0
+
+    def _busy_for(self) -> float:
+        since = self.busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _slow(self) -> bool:
+        return bool(self.buffer) and self._busy_for() > SLOW
+
+    def _nothing_left(self) -> bool:
+        with self.taking:
+            running = self.busy_since is not None or len(self.free_places) < self._places
+        return not running and self.written_out
+
+    # The exchange -------------------------------------------------------------------------------------------------
+
+    def _exchange(self, outcomes: list[Outcome], wanted: int) -> float:
+        if wanted and self._lanes.any_queue:
+            self._lanes.discovered(self._session.run(Query(DISCOVER), durable=False))
+        lanes = self._lanes.next() if wanted else []
+        queries = self._write(outcomes)
+        if wanted:
+            queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted))
+        try:
+            results = self._session.run_all(queries)
+        except (psycopg.DataError, psycopg.IntegrityError):
+            self._write_singly()
+            return 0.0
+        rows = results.pop() if wanted else []
+        self._told(outcomes, written(results))
+        return self._took(read(rows, lanes), wanted) if wanted else 0.0
+
+    def _write(self, outcomes: list[Outcome]) -> list[Query]:
+        queries = finish(outcomes, self._board.worker) if outcomes else []
+        if any(outcome.state == "ready" for outcome in outcomes):
+            queries.insert(0, Query(f"NOTIFY {CHANNEL}"))  # other workers may have a slot free for them
+        return queries
+
+    def _told(self, outcomes: list[Outcome], ids: set[object], *, doubtful: bool = False) -> None:
+        self._flushed_at = time.monotonic()
+        self._unwritten = []
+        if outcomes:
+            tell(outcomes, ids, doubtful=doubtful)
+            self._board.wake_idle(sum(outcome.state == "ready" for outcome in outcomes))
+
+    def _took(self, jobs: list[Claimed], wanted: int) -> float:
+        """Pass on what was claimed; without any, sleep until woken."""
+        if jobs:
+            self._child.idle = False
+            self._only_async = all(job.task in registry and registry[job.task].is_async for job in jobs)
+            alone = next((job for job in jobs if job.crashes), None)
+            if alone is not None and len(jobs) > 1:
+                # It was running when a process died: nobody else shall be in its way should it do that again.
+                self._unwritten += [decide(job, Happened.HANDED_BACK, self._settings) for job in jobs if job is not alone]
+                jobs = [alone]
+            self.buffer.extend(jobs)
+            self.filled.set()
+            return 0.0
+        if self.busy_since is None and not self.buffer and not self._child.idle:
+            # Announce first, then look once more: what came in between the two wakes nobody.
+            self._child.idle = True
+            return 0.0
+        self._dry = True
+        return 0.0
+
+    def _write_singly(self) -> None:
+        """One of the outcomes cannot be stored as it is: write each alone, and that one without its texts."""
+        outcomes, self._unwritten = self._unwritten, []
+        for outcome in outcomes:
+            bare = outcome._replace(result=None, error="(what it said could not be stored)", traceback="")
+            for attempt in (outcome, bare):
+                try:
+                    results = self._session.run_all(finish([attempt], self._board.worker))
+                    tell([attempt], written(results))
+                    break
+                except (psycopg.DataError, psycopg.IntegrityError) as error:
+                    logger.error("job %s: its outcome could not be written: %s", outcome.id, error)
+
+    # Handing back, and doubt --------------------------------------------------------------------------------------
+
+    def _hand_back(self) -> None:
+        """Give up what is claimed and not begun. Popping decides: whoever pops a job has it."""
+        while self.buffer:
+            try:
+                job = self.buffer.pop()
+            except IndexError:
+                return
+            self._unwritten.append(decide(job, Happened.HANDED_BACK, self._settings))
+
+    def _doubt(self) -> None:
+        if not self._session.connected:
+            self._doubtful = True
+
+    def _settle(self) -> float:
+        """After a lost connection: write again what may or may not have been written, then take a new number."""
+        outcomes = self._collect()
+        if outcomes:
+            results = self._session.run_all(self._write(outcomes))
+            self._told(outcomes, written(results), doubtful=True)
+        with self.taking:
+            if self.buffer or self.done:
+                return 0.0
+            self._child.claimer = random.getrandbits(62) + 1
+            self._doubtful = False
+        return 0.0
+
+    def _wait(self, seconds: float) -> None:
+        self._asleep = True
+        wait_readable((self._waker, self._rung), min(seconds, FLUSH_EVERY) if self.done else seconds)
+        self._asleep = False
+        empty(self._rung)
+        if empty(self._waker):
+            self._child.idle = False
+        self._dry = False

@@ -1,0 +1,153 @@
+"""The relay: move committed messages to their destination, each move one transaction.
+
+It takes rows from the outbox by locking them, never by remembering the last number seen (numbers commit out of
+order, and a cursor would skip the late ones). It leaves them where the destination's queries put them. A crash at
+any point undoes the move whole: the messages wait for the next relay. Any number of relays work at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from outbox.errors import NoDestination, Undeliverable
+from outbox.session import Query, Row, Session
+from outbox.text import describe
+
+logger = logging.getLogger("outbox")
+
+# ARRAY(...) with LIMIT is computed once, before the DELETE; `id IN (SELECT ... LIMIT n)` may be planned as a join
+# that runs the subquery again for each row and then moves the whole table. ctid is safe here: the subquery holds the
+# row locks. Without SKIP LOCKED a second relay would wait for the first instead of taking the next rows.
+MOVE = """DELETE FROM outbox_message WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM outbox_message ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING id, uid, headers, body, written_at"""
+
+SET_ASIDE = """INSERT INTO outbox_setasidemessage (id, uid, headers, body, written_at, error)
+SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])"""
+
+REPLAY = """WITH back AS (DELETE FROM outbox_setasidemessage WHERE id = ANY(%s::bigint[])
+  RETURNING id, uid, headers, body, written_at)
+INSERT INTO outbox_message (id, uid, headers, body, written_at) SELECT * FROM back RETURNING id"""
+
+
+class Written(NamedTuple):
+    """A message in the relay's hands."""
+
+    id: int
+    uid: UUID
+    headers: str
+    body: str
+    written_at: datetime
+
+
+class Delivery(NamedTuple):
+    """What a destination makes of a batch: the queries that take the good messages in, and the bad with the reason."""
+
+    queries: list[Query]
+    rejected: list[tuple[Written, str]]
+
+
+Deliver = Callable[[list[Written]], Delivery]
+"""The seam to the house above. It touches no database itself: its queries run in the relay's transaction."""
+
+_destination: list[Deliver] = []
+
+
+def deliver_to(destination: Deliver) -> None:
+    """Register where messages go. Called once, in `AppConfig.ready()` of the app that takes them."""
+    _destination[:] = [destination]
+
+
+def destination() -> Deliver:
+    if not _destination:
+        raise NoDestination
+    return _destination[0]
+
+
+class Moved(NamedTuple):
+    """What one step did."""
+
+    delivered: int
+    set_aside: int
+
+    @property
+    def total(self) -> int:
+        return self.delivered + self.set_aside
+
+
+def step(session: Session, deliver: Deliver, batch: int) -> Moved:
+    """Move up to `batch` messages. Raises psycopg.OperationalError when the database is in trouble: nothing moved."""
+    try:
+        return _move(session, deliver, batch)
+    except (psycopg.DataError, psycopg.IntegrityError, Undeliverable) as error:
+        logger.warning("outbox: a batch was refused (%s); delivering its messages one by one", describe(error))
+    except psycopg.Error:
+        raise  # a restart, a full disk, a missing table: nothing is wrong with the messages
+    except Exception as error:
+        logger.warning("outbox: the destination failed (%s); delivering one by one", describe(error), exc_info=error)
+    return _move_singly(session, deliver, batch)
+
+
+def _move(session: Session, deliver: Deliver, batch: int) -> Moved:
+    """The whole batch in one transaction and two round trips."""
+    with session.transaction(durable=False) as connection:
+        taken = read(connection.execute(MOVE, (batch,)))
+        if not taken:
+            return Moved(0, 0)
+        delivery = deliver(taken)
+        for query in delivery.queries:
+            connection.execute(query.sql, query.params)
+        if delivery.rejected:
+            connection.execute(*set_aside(delivery.rejected))
+    _tell(delivery.rejected)
+    return Moved(len(taken) - len(delivery.rejected), len(delivery.rejected))
+
+
+def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
+    """The same with a savepoint around each message, so that the poisoned one fails alone."""
+    rejected: list[tuple[Written, str]] = []
+    with session.transaction(durable=False, pipelined=False) as connection:
+        taken = read(connection.execute(MOVE, (batch,)))
+        for message in taken:
+            try:
+                with connection.transaction():
+                    delivery = deliver([message])
+                    for query in delivery.queries:
+                        connection.execute(query.sql, query.params)
+                rejected += delivery.rejected
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                rejected.append((message, describe(error)))
+            except psycopg.Error:
+                raise
+            except Exception as error:
+                rejected.append((message, describe(error)))
+        if rejected:
+            connection.execute(*set_aside(rejected))
+    _tell(rejected)
+    return Moved(len(taken) - len(rejected), len(rejected))
+
+
+def read(cursor: psycopg.Cursor[Row]) -> list[Written]:
+    """The rows as messages, eldest first: RETURNING promises no order."""
+    return sorted(map(Written._make, cursor.fetchall()))
+
+
+def set_aside(rejected: Iterable[tuple[Written, str]]) -> Query:
+    columns = zip(*((*message, error) for message, error in rejected), strict=True)
+    return Query(SET_ASIDE, [list(column) for column in columns])
+
+
+def replay(ids: list[int]) -> Query:
+    """Put set-aside messages back into the outbox; its rows are the numbers that were there."""
+    return Query(REPLAY, (ids,))
+
+
+def _tell(rejected: list[tuple[Written, str]]) -> None:
+    for message, error in rejected:
+        logger.error("outbox: message %s (%s) was set aside: %s", message.id, message.uid, error)

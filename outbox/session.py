@@ -1,0 +1,194 @@
+"""A database connection of our own, beside Django's, for the processes that move rows.
+
+It takes a Django database alias; it leaves one psycopg connection in autocommit whose every verb is BEGIN, settings,
+statement, COMMIT in one pipeline: one round trip, no session state, so it works through PgBouncer in transaction
+mode. A crash here leaves whatever the last commit left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, NamedTuple, TypeAlias
+
+import psycopg
+from django.db import connections
+from psycopg import sql
+
+logger = logging.getLogger("outbox")
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Query(NamedTuple):
+    """A statement and its parameters: what a verb is before it is run."""
+
+    sql: str
+    params: Sequence[Any] = ()
+
+
+Run: TypeAlias = Callable[[Query], list[Row]]
+"""Runs one query and gives its rows: `Session.run` in a worker, a Django cursor in a test or an atomic task."""
+
+# Plans must not depend on statistics: a table that was filled in bulk and never analysed looks tiny or empty to the
+# planner, which then prefers to scan or sort it whole. With these off, each verb keeps the one plan it was written
+# for. synchronous_commit is only ever raised: a role with it off must not lose a claim or an outcome.
+SETTINGS = """SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+ set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true),
+ set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+ set_config('jit', 'off', true), set_config('statement_timeout', %s, true), set_config('lock_timeout', '0', true),
+ set_config('synchronous_commit', CASE WHEN %s THEN
+   CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END
+   ELSE 'off' END, true)"""
+
+# READ COMMITTED whatever the application chose for its own connections: the claim re-checks rows that changed under
+# it, and a serialization failure would only repeat what SKIP LOCKED already avoids.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
+# A peer that vanished without a word (power, network) is noticed within half a minute instead of hours.
+SOCKET = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+class Session:
+    """One connection to `alias`, opened at the first use and again after each loss.
+
+    `statement_timeout` is in seconds and bounds every statement. `run` and `run_all` raise psycopg's errors; after
+    one the transaction is rolled back, or the connection is closed if it was lost.
+    """
+
+    def __init__(self, alias: str, *, statement_timeout: float = 30.0, application_name: str | None = None) -> None:
+        self.alias = alias
+        self._timeout = str(int(statement_timeout * 1000))
+        self._application_name = application_name
+        self._channels: list[str] = []
+        self._connection: psycopg.Connection[Row] | None = None
+
+    @property
+    def connection(self) -> psycopg.Connection[Row]:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed
+
+    def _connect(self) -> psycopg.Connection[Row]:
+        params = own_params(self.alias)
+        if self._application_name:
+            params["application_name"] = self._application_name
+        connection: psycopg.Connection[Row] = psycopg.connect(**params, autocommit=True)
+        try:
+            role = connections.settings[self.alias].get("OPTIONS", {}).get("assume_role")
+            if role:
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+            for channel in self._channels:
+                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def run(self, query: Query, *, durable: bool = True) -> list[Row]:
+        """One verb, one transaction, one round trip. Not durable: the commit does not wait for the disk."""
+        return self.run_all([query], durable=durable)[0]
+
+    def run_all(self, queries: Iterable[Query], *, durable: bool = True) -> list[list[Row]]:
+        """Several verbs in one transaction and one round trip; the rows of each."""
+        with self.transaction(durable=durable) as connection:
+            cursors = [connection.execute(query.sql, query.params) for query in queries]
+        return [rows(cursor) for cursor in cursors]
+
+    def glance(self, query: Query) -> list[Row]:
+        """One statement without settings of ours, for a look that is cheap under any plan."""
+        try:
+            return rows(self.connection.execute(query.sql, query.params))
+        except BaseException:
+            self._give_up()
+            raise
+
+    @contextmanager
+    def transaction(self, *, durable: bool, pipelined: bool = True) -> Iterator[psycopg.Connection[Row]]:
+        """One transaction on the connection; pipelined, a round trip happens only where rows are fetched."""
+        connection = self.connection
+        try:
+            with connection.pipeline() if pipelined else nullcontext():
+                connection.execute(BEGIN)
+                connection.execute(SETTINGS, (self._timeout, durable))
+                yield connection
+                connection.execute("COMMIT")
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """After an error: end the transaction, or the connection where that is not possible."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.closed:
+                raise psycopg.OperationalError
+            connection.execute("ROLLBACK")
+        except Exception:
+            self.close()
+
+    def listen(self, channel: str) -> None:
+        """Have `wait` end early when somebody notifies `channel`; kept over reconnects."""
+        self._channels.append(channel)
+        if self.connected:
+            self.connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+    def wait(self, seconds: float, *fds: int) -> bool:
+        """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified."""
+        own = (self.connection.fileno(),) if self._channels else ()
+        wait_readable((*fds, *own), seconds)
+        return bool(self._channels) and any([True for _ in self.connection.notifies(timeout=0)])
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+
+def wait_readable(fds: Iterable[int], seconds: float) -> None:
+    """Sleep until one of `fds` can be read or the time is over. poll, not select: a descriptor may be over 1023."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    poll.poll(max(0.0, seconds) * 1000)
+
+
+def rows(cursor: psycopg.Cursor[Row]) -> list[Row]:
+    return cursor.fetchall() if cursor.description is not None else []
+
+
+def own_params(alias: str) -> dict[str, Any]:
+    """psycopg's parameters for a connection of ours to a Django alias, with limits on every wait."""
+    params = dict(connections[alias].get_connection_params())
+    # Django's cursor and its adapters give Django's types; here plain ones are wanted, and server-side binding.
+    for name in ("cursor_factory", "context", "row_factory"):
+        params.pop(name, None)
+    unset = {name: value for name, value in SOCKET.items() if name not in params}
+    return params | unset
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait before the next try to reach the database: exponential with full jitter, at most 5."""
+    return random.uniform(0.05, min(5.0, 0.1 * 2 ** min(failures, 10)))  # noqa: S311
+
+
+def process_name() -> str:
+    return f"{os.uname().nodename}:{os.getpid()}"

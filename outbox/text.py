@@ -1,0 +1,24 @@
+"""Text that PostgreSQL will take, whatever it was: nothing a task or a message says may make a write fail."""
+
+from __future__ import annotations
+
+
+def clean(text: str, limit: int) -> str:
+    """`text` without NUL and lone surrogates (each becomes U+FFFD), cut to `limit` characters with a mark."""
+    text = text.replace("\x00", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def describe(error: BaseException) -> str:
+    """One error as `module.Class: message`, as Python prints it, safe to store."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message could not be read)"
+    return clean(f"{name}: {message}" if message else name, 2000)
