@@ -162,6 +162,7 @@ class Board:
         first += 2 * caretaker
         self.slots = [Child(self._memory, first + n * slot, places) for n in range(slots)]
         self.pipes = [pipe() for _ in range(slots)]
+        self.mover_pipe = pipe()
 
     @property
     def worker(self) -> int:
@@ -190,8 +191,11 @@ class Board:
         struct.pack_into("=i", self._memory, 12, value)
 
     def wake(self, slot: int) -> None:
-        with suppress(BlockingIOError):  # a full pipe wakes as well as an empty one
-            os.write(self.pipes[slot][1], b"!")
+        _write(self.pipes[slot][1])
+
+    def wake_mover(self) -> None:
+        """Have the mover look anew for what is due next."""
+        _write(self.mover_pipe[1])
 
     def wake_idle(self, jobs: int) -> None:
         """Wake as many idle slots as there are jobs for."""
@@ -213,6 +217,11 @@ def pipe() -> tuple[int, int]:
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     return reader, writer
+
+
+def _write(writer: int) -> None:
+    with suppress(BlockingIOError):  # a full pipe wakes as well as an empty one
+        os.write(writer, b"!")
 
 
 def empty(reader: int) -> bool:

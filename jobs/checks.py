@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
@@ -43,7 +44,7 @@ def check_database(app_configs: Sequence[Any] | None = None, **_: Any) -> list[C
     written = router.db_for_write(Message)
     if written != alias:
         return [
-            Warning(
+            checks.Warning(
                 f"Messages are written to the database {written!r} and the queue is in {alias!r}: they are kept, but"
                 " not delivered from there yet.",
                 hint=f'Route the outbox to {alias!r}, or set JOBS["DATABASE"] to {written!r}.',
@@ -56,4 +57,6 @@ def check_database(app_configs: Sequence[Any] | None = None, **_: Any) -> list[C
 def unsupported(alias: str) -> str | None:
     """Why the queue cannot live in that database; None when it can."""
     vendor = connections[alias].vendor
-    return None if vendor == "postgresql" else NOT_POSTGRESQL.format(alias=alias, vendor=connections[alias].display_name)
+    return (
+        None if vendor == "postgresql" else NOT_POSTGRESQL.format(alias=alias, vendor=connections[alias].display_name)
+    )

@@ -21,14 +21,18 @@ from pathlib import Path
 logger = logging.getLogger("jobs")
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 
 LINUX = sys.platform == "linux"
 PROC = Path("/proc")
 
 
-def fork(run: Callable[[], int], *, subreaper: bool = False) -> int:
-    """Start `run` in a child; returns its pid. The child leaves by os._exit with what `run` returns."""
+def fork(run: Callable[[], int], title: str, *, subreaper: bool = False) -> int:
+    """Start `run` in a child; returns its pid. The child leaves by os._exit with what `run` returns.
+
+    `title` is the name `ps` and `top` show, where the system has one (Linux, 15 characters).
+    """
     parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -38,6 +42,8 @@ def fork(run: Callable[[], int], *, subreaper: bool = False) -> int:
     code = 70
     try:
         _settle(parent, subreaper)
+        if LINUX:
+            prctl(PR_SET_NAME, title.encode()[:15])
         code = run()
     except BaseException:
         logger.critical("a child process ended by an unexpected error", exc_info=True)
@@ -64,7 +70,7 @@ def _settle(parent: int, subreaper: bool) -> None:
         os._exit(0)
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int | bytes) -> None:
     """Linux's prctl; does nothing elsewhere."""
     if LINUX:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
@@ -109,13 +115,13 @@ def process_table() -> list[tuple[int, int]]:
     if not PROC.joinpath("self/stat").exists():
         return _process_table_by_ps()
     table = []
-    for entry in os.listdir(PROC):
-        if entry.isdigit():
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
             with suppress(OSError, ValueError, IndexError):
                 # The command's name stands in parentheses and may hold anything, so read after the last one.
-                state, parent = (PROC / entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
                 if state not in "ZX":
-                    table.append((int(entry), int(parent)))
+                    table.append((int(entry.name), int(parent)))
     return table
 
 

@@ -114,7 +114,12 @@ def succeeded(job: Claimed, settings: JobsSettings, value: Any, started: float) 
 
 
 def failed(
-    job: Claimed, task: Task[Any, Any], settings: JobsSettings, context: JobContext, error: BaseException, started: float
+    job: Claimed,
+    task: Task[Any, Any],
+    settings: JobsSettings,
+    context: JobContext,
+    error: BaseException,
+    started: float,
 ) -> Outcome:
     """What follows from an exception: by the task's policy, which may itself be wrong and is then ignored."""
     trouble = Trouble(describe(error), traceback_of(error))
@@ -145,7 +150,7 @@ def pack_result(value: Any, limit: int) -> tuple[str | None, str]:
     except Exception as error:
         return None, f"its result was not kept: {describe(error)}"
     if size > limit:
-        return None, f"its result was not kept: {size:,} bytes of JSON are over JOBS[\"MAX_RESULT\"] ({limit:,})"
+        return None, f'its result was not kept: {size:,} bytes of JSON are over JOBS["MAX_RESULT"] ({limit:,})'
     return text, ""
 
 

@@ -48,9 +48,9 @@ ATTEMPTS = """noted AS (
 
 DIE = f"""WITH {OUTCOMES}, moved AS (
   DELETE FROM jobs_job AS job USING o WHERE {FENCE}
-  RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.age, o.state, o.attempts, o.crashes,
-    job.task, job.queue, job.priority, job.source_name, job.arguments, job.max_attempts, job.depth, job.parent,
-    job.idempotency_key, job.enqueued_at, job.run_after, job.ready_at),
+  RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.age, o.state, o.attempts,
+    o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.max_attempts, job.depth,
+    job.parent, job.idempotency_key, job.enqueued_at, job.run_after, job.ready_at),
 {ATTEMPTS}
 INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
 SELECT {KEPT}, state, attempts, crashes, error, clock_timestamp() - age * interval '1 second', clock_timestamp()
@@ -108,8 +108,20 @@ def _succeed(outcomes: Sequence[Outcome], now: float) -> Query:
 def _columns(outcomes: Sequence[Outcome], now: float) -> list[list[object]]:
     columns = zip(
         *(
-            (o.id, o.lease, o.claimer, o.state, o.attempts, o.crashes, o.delay, o.error, o.traceback, o.kind, o.number,
-             _age(o, now))
+            (
+                o.id,
+                o.lease,
+                o.claimer,
+                o.state,
+                o.attempts,
+                o.crashes,
+                o.delay,
+                o.error,
+                o.traceback,
+                o.kind,
+                o.number,
+                _age(o, now),
+            )
             for o in outcomes
         ),
         strict=True,

@@ -21,12 +21,13 @@ CHANNEL = "jobs_ready"
 
 GIVEN = """unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
   %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[])
-  AS given(id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent, depth)"""
+  AS given(id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent,
+    depth)"""
 
 # The database's clock decides what is due, so the state is chosen here and not where the message was written.
 # clock_timestamp() gives each row its own ready_at, in the order of the arrays: that order is the queue's order.
-INSERT = """INSERT INTO jobs_job (id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after,
-  idempotency_key, parent, depth, state, ready_at, attempts, crashes, lease, error)
+INSERT = """INSERT INTO jobs_job (id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at,
+  run_after, idempotency_key, parent, depth, state, ready_at, attempts, crashes, lease, error)
 SELECT id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent, depth,
   CASE WHEN run_after > clock_timestamp() THEN 'scheduled' ELSE 'ready' END, clock_timestamp(), 0, 0, 0, ''
 FROM """
@@ -38,7 +39,7 @@ ACCEPT = INSERT + GIVEN
 # for each other.
 ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
   INSERT INTO jobs_key (id, task, key, expires_at)
-  SELECT id, task, key, clock_timestamp() + %s FROM given WHERE key <> '' ORDER BY id
+  SELECT id, task, key, clock_timestamp() + %s::interval FROM given WHERE key <> '' ORDER BY id
   ON CONFLICT (id) DO NOTHING RETURNING id)
 {INSERT} given WHERE key = '' OR id IN (SELECT id FROM won)"""
 

@@ -60,7 +60,9 @@ class Keeper:
         self._channel = channel
         self._duty = duty
         self._settings = settings
-        self._session = Session(settings.DATABASE, statement_timeout=2.0, application_name=f"jobs-keeper-{process_name()}"[:63])
+        self._session = Session(
+            settings.DATABASE, statement_timeout=2.0, application_name=f"jobs-keeper-{process_name()}"[:63]
+        )
         self._watch = Watch()
         self._verdicts: deque[Verdict] = deque()
         self._told_all = False

@@ -86,9 +86,12 @@ class Job(JobColumns):
 
     class Meta:
         verbose_name = "job"
+        permissions = [("view_arguments", "Can see the arguments and results of jobs")]
         indexes = [
             # The claim walks this: each queue in its order, and nothing that is due later stands in front.
-            models.Index("queue", models.F("priority").desc(), "ready_at", name="jobs_ready", condition=Q(state="ready")),
+            models.Index(
+                "queue", models.F("priority").desc(), "ready_at", name="jobs_ready", condition=Q(state="ready")
+            ),
             models.Index(
                 fields=["run_after"], name="jobs_due_later", condition=Q(state__in=[s.value for s in DUE_LATER])
             ),
@@ -106,7 +109,8 @@ class Job(JobColumns):
             ),
             models.CheckConstraint(name="jobs_job_priority", condition=Q(priority__gte=-100, priority__lte=100)),
             models.CheckConstraint(
-                name="jobs_job_due_later", condition=~Q(state__in=[s.value for s in DUE_LATER]) | Q(run_after__isnull=False)
+                name="jobs_job_due_later",
+                condition=~Q(state__in=[s.value for s in DUE_LATER]) | Q(run_after__isnull=False),
             ),
             models.CheckConstraint(name="jobs_job_ready_at", condition=~Q(state="ready") | Q(ready_at__isnull=False)),
         ]
@@ -115,7 +119,8 @@ class Job(JobColumns):
 class FinishedJob(JobColumns):
     """A job that has ended: the history."""
 
-    result = models.TextField(null=True, blank=True, help_text="JSON text of what the task returned.")
+    # NULL is "nothing was kept"; the text "null" is a result.
+    result = models.TextField(null=True, blank=True, help_text="JSON text of what the task returned.")  # noqa: DJ001
     started_at = models.DateTimeField(null=True, blank=True, help_text="Start of the last attempt.")
     ended_at = models.DateTimeField(db_default=Now())
 

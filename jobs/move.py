@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from jobs.board import Board, Phase
+from jobs.board import Board, Phase, empty
 from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL as READY
 from jobs.promote import promote
@@ -79,5 +79,7 @@ class Mover:
             self._board.wake_idle(len(turned))
 
     def _wait(self, seconds: float) -> None:
-        if self._session.wait(seconds):
+        if self._session.wait(seconds, self._board.mover_pipe[0]):
             self._woken = True
+        if empty(self._board.mover_pipe[0]):
+            self._promote_at = 0.0

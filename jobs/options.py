@@ -77,7 +77,8 @@ def check_attempts(value: int) -> None:
     limit = jobs_settings().MAX_ATTEMPTS_LIMIT
     if type(value) is not int or not 1 <= value <= limit:
         raise InvalidOption(
-            f'max_attempts={value!r}: give a whole number from 1 to {limit} (JOBS["MAX_ATTEMPTS_LIMIT"] raises the cap).'
+            f'max_attempts={value!r}: give a whole number from 1 to {limit} (JOBS["MAX_ATTEMPTS_LIMIT"]'
+            " raises the cap)."
         )
 
 

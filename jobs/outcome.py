@@ -76,6 +76,9 @@ class Trouble(NamedTuple):
     traceback: str = ""
 
 
+NO_TROUBLE = Trouble("")
+
+
 class Outcome(NamedTuple):
     """What `finish` writes: the job's next state, fenced by `lease` and `claimer`."""
 
@@ -115,7 +118,7 @@ def decide(
     happened: Happened,
     settings: JobsSettings,
     *,
-    trouble: Trouble = Trouble(""),
+    trouble: Trouble = NO_TROUBLE,
     result: str | None = None,
     started: float | None = None,
     retry_in: float | None = None,
@@ -158,7 +161,7 @@ def decide(
 
 def retry_wait(policy: Policy, error: BaseException, context: JobContext, settings: JobsSettings) -> float | None:
     """Seconds until the next attempt after `error`, or None where the task does not want one."""
-    if isinstance(error, GiveUp) or isinstance(error, policy.never_retry_on) or not _wanted(error, policy):
+    if isinstance(error, (GiveUp, *policy.never_retry_on)) or not _wanted(error, policy):
         return None
     if isinstance(error, RetryAfter):
         return error.delay
@@ -169,7 +172,7 @@ def retry_wait(policy: Policy, error: BaseException, context: JobContext, settin
 
 
 def _wanted(error: BaseException, policy: Policy) -> bool:
-    return isinstance(error, RetryAfter) or isinstance(error, policy.retry_on)
+    return isinstance(error, (RetryAfter, *policy.retry_on))
 
 
 def wait_of(waits: Sequence[float | timedelta], attempt: int) -> float:

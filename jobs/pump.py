@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from uuid import UUID
 
 import psycopg
 
@@ -185,12 +186,14 @@ class Pump:
             queries.insert(0, Query(f"NOTIFY {CHANNEL}"))  # other workers may have a slot free for them
         return queries
 
-    def _told(self, outcomes: list[Outcome], ids: set[object], *, doubtful: bool = False) -> None:
+    def _told(self, outcomes: list[Outcome], ids: set[UUID], *, doubtful: bool = False) -> None:
         self._flushed_at = time.monotonic()
         self._unwritten = []
         if outcomes:
             tell(outcomes, ids, doubtful=doubtful)
             self._board.wake_idle(sum(outcome.state == "ready" for outcome in outcomes))
+            if any(outcome.state == "retrying" for outcome in outcomes):
+                self._board.wake_mover()
 
     def _took(self, jobs: list[Claimed], wanted: int) -> float:
         """Pass on what was claimed; without any, sleep until woken."""
@@ -200,7 +203,9 @@ class Pump:
             alone = next((job for job in jobs if job.crashes), None)
             if alone is not None and len(jobs) > 1:
                 # It was running when a process died: nobody else shall be in its way should it do that again.
-                self._unwritten += [decide(job, Happened.HANDED_BACK, self._settings) for job in jobs if job is not alone]
+                self._unwritten += [
+                    decide(job, Happened.HANDED_BACK, self._settings) for job in jobs if job is not alone
+                ]
                 jobs = [alone]
             self.buffer.extend(jobs)
             self.filled.set()

@@ -31,7 +31,9 @@ logger = logging.getLogger("jobs")
 
 BATCH = 500
 
-FACTS = "id, task, lease, claimer, attempts, crashes, max_attempts, queue, priority, source_name, idempotency_key, depth"
+FACTS = (
+    "id, task, lease, claimer, attempts, crashes, max_attempts, queue, priority, source_name, idempotency_key, depth"
+)
 
 OF_VERDICT = f"SELECT {FACTS} FROM jobs_job WHERE id = ANY(%s::uuid[]) AND state = 'running' AND worker = %s"
 
@@ -80,7 +82,11 @@ def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: J
         return
     fates = {(UUID(one.job), one.lease, one.claimer): one for one in fated}
     held = read(session.run(Query(OF_VERDICT, ([key[0] for key in fates], worker))))
-    _write(session, [_sentence(job, one, settings) for job in held if (one := fates.get((job.id, job.lease, job.claimer)))], worker)
+    _write(
+        session,
+        [_sentence(job, one, settings) for job in held if (one := fates.get((job.id, job.lease, job.claimer)))],
+        worker,
+    )
 
 
 def hand_back_left_over(

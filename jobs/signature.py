@@ -9,7 +9,9 @@ from typing import Any
 from jobs.errors import InvalidArguments
 
 
-def checker(func: Callable[..., Any], name: str, *, skip_first: bool) -> Callable[[Sequence[Any], Mapping[str, Any]], None]:
+def checker(
+    func: Callable[..., Any], name: str, *, skip_first: bool
+) -> Callable[[Sequence[Any], Mapping[str, Any]], None]:
     """A function that raises InvalidArguments where `func` could not be called with these arguments.
 
     `skip_first` leaves out the first parameter (the context, which the worker gives).

@@ -150,10 +150,12 @@ class Slot:
             return left
         if running.turn != self._noted:
             self._noted = running.turn
-            frame = sys._current_frames().get(self._main)
+            frame = sys._current_frames().get(self._main)  # noqa: SLF001
             stack = "".join(traceback.format_stack(frame)[-30:]) if frame is not None else ""
             self._child.note(stack)
-            logger.warning("job %s is about to be killed at its limit of %.3g s", running.job, running.deadline - running.started)
+            logger.warning(
+                "job %s is about to be killed at its limit of %.3g s", running.job, running.deadline - running.started
+            )
         return SAFETY_POLL
 
     def _at_limit(self, *_: object) -> None:

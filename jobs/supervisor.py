@@ -176,11 +176,11 @@ class Supervisor:
         if post.role == "keeper":
             self._start_keeper(post)
         elif post.role == "relay":
-            post.pid = child.fork(lambda: Mover(self.board, self.duty.relays, self.settings).run())
+            post.pid = child.fork(lambda: Mover(self.board, self.duty.relays, self.settings).run(), "jobs relay")
         else:
             post.session = f"jobs-slot-{self._token}-{self._births}"
             slot = (self.board, post.number, post.session, self.lanes, self.settings)
-            post.pid = child.fork(lambda: Slot(*slot).run(), subreaper=True)
+            post.pid = child.fork(lambda: Slot(*slot).run(), f"jobs slot-{post.number}", subreaper=True)
 
     def _start_keeper(self, post: Post) -> None:
         if self._channel is not None:
@@ -190,7 +190,9 @@ class Supervisor:
         for verdict in self._verdicts.values():
             self._channel.send(to_message(verdict))
         self._channel.send({"told": True})
-        post.pid = child.fork(lambda: Keeper(self.board, Channel(theirs), self.duty, self.settings).run())
+        post.pid = child.fork(
+            lambda: Keeper(self.board, Channel(theirs), self.duty, self.settings).run(), "jobs keeper"
+        )
         theirs.close()
 
     def _listen(self) -> None:
@@ -219,7 +221,9 @@ class Supervisor:
 
     def _died(self, post: Post, status: int) -> None:
         now = time.monotonic()
-        expected = post.doom is not None or (self.board.phase is not Phase.RUN and os.waitstatus_to_exitcode(status) == 0)
+        expected = post.doom is not None or (
+            self.board.phase is not Phase.RUN and os.waitstatus_to_exitcode(status) == 0
+        )
         if not expected:
             logger.warning("the %s (pid %s) died: %s", post.role, post.pid, judge.spell(status))
         post.early_deaths = post.early_deaths + 1 if now - post.born_at < 1.0 and not expected else 0

@@ -85,9 +85,7 @@ class Task(Generic[P, R]):
         check_key(self.idempotency_key)
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError(
-            f"{self.name} is a task: .enqueue(...) runs it in a worker, .call(...) runs it here and now."
-        )
+        raise TypeError(f"{self.name} is a task: .enqueue(...) runs it in a worker, .call(...) runs it here and now.")
 
     @cached_property
     def is_async(self) -> bool:
@@ -97,13 +95,13 @@ class Task(Generic[P, R]):
         self,
         *,
         delay: float | timedelta | Unset = UNSET,
-        run_after: datetime | None | Unset = UNSET,
+        run_after: datetime | Unset | None = UNSET,
         priority: str | int | Unset = UNSET,
         max_attempts: int | Unset = UNSET,
         queue_name: str | Unset = UNSET,
         source_name: str | Unset = UNSET,
-        database: str | None | Unset = UNSET,
-        idempotency_key: str | None | Unset = UNSET,
+        database: str | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
     ) -> Task[P, R]:
         """A copy with other options for the jobs enqueued through it; what is not given stays.
 
@@ -263,7 +261,7 @@ class Task(Generic[P, R]):
         settings = jobs_settings()
         if size > settings.MAX_PAYLOAD:
             raise PayloadTooLarge(
-                f"{self.name}: the arguments are {size:,} bytes of JSON; JOBS[\"MAX_PAYLOAD\"] is"
+                f'{self.name}: the arguments are {size:,} bytes of JSON; JOBS["MAX_PAYLOAD"] is'
                 f" {settings.MAX_PAYLOAD:,}. Pass an id or a file name instead of the data."
             )
         if size > settings.WARN_PAYLOAD:

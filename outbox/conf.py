@@ -44,9 +44,11 @@ class OutboxSettings:
         found = []
         if not 1 <= self.BATCH <= 10_000:
             found.append(f'OUTBOX["BATCH"] is {self.BATCH!r}: give a whole number from 1 to 10000.')
-        for name in ("POLL_INTERVAL", "POLL_INTERVAL_WITHOUT_NOTIFY"):
-            if not 0 < getattr(self, name) <= 60:
-                found.append(f'OUTBOX["{name}"] is {getattr(self, name)!r}: give seconds, above 0 and at most 60.')
+        found += [
+            f'OUTBOX["{name}"] is {getattr(self, name)!r}: give seconds, above 0 and at most 60.'
+            for name in ("POLL_INTERVAL", "POLL_INTERVAL_WITHOUT_NOTIFY")
+            if not 0 < getattr(self, name) <= 60
+        ]
         return found
 
 

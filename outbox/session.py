@@ -154,7 +154,7 @@ class Session:
         """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified."""
         own = (self.connection.fileno(),) if self._channels else ()
         wait_readable((*fds, *own), seconds)
-        return bool(self._channels) and any([True for _ in self.connection.notifies(timeout=0)])
+        return bool(self._channels) and len(list(self.connection.notifies(timeout=0))) > 0
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

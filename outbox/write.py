@@ -70,7 +70,9 @@ def alias_for(database: str | None) -> str:
     """The alias a message goes to when the caller says `database`."""
     if database is not None:
         return database
-    open_ones = [connection.alias for connection in connections.all(initialized_only=True) if _in_transaction(connection)]
+    open_ones = [
+        connection.alias for connection in connections.all(initialized_only=True) if _in_transaction(connection)
+    ]
     return open_ones[0] if len(open_ones) == 1 else router.db_for_write(Message)
 
 

@@ -73,8 +73,8 @@ def _clear_up(home: Path) -> None:
             for number in (signal.SIGQUIT if fresh else signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
                 deadline = time.monotonic() + 10
                 while _held(server) and time.monotonic() < deadline:
-                    with suppress(ProcessLookupError, ValueError):  # the pid is there just after the lock
-                        os.kill(int(server.read_text()), number)
+                    with suppress(OSError, ValueError):  # the pid is there just after the lock
+                        os.kill(int((folder / "pid").read_text()), number)
                     time.sleep(0.02)
             if fresh:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -119,22 +119,22 @@ def _start(folder: Path, programs: Path, purpose: str) -> subprocess.Popen[bytes
 def _run(folder: Path, lock: BinaryIO, *command: str | Path) -> subprocess.Popen[bytes]:
     """Start a program that keeps the lock, as the server's account, where Ctrl-C does not reach it.
 
-    It notes its pid itself: a parent killed in between would leave a process that nobody can stop. A fresh
-    cluster's asks Linux for SIGQUIT at the death of its parent (of the thread: ask for one in the main one);
-    preexec_fn comes after the change of user, which would undo that. PyDLL keeps the interpreter's lock, for
-    a forked child might not get it back.
+    It notes its pid itself: a parent killed in between would leave a process that nobody can stop. exec
+    closes that file, or a server taken over could have root kill anybody. A fresh cluster's asks Linux for
+    SIGQUIT at the death of its parent (of the thread: ask in the main one), after the change of user, which
+    would undo that. PyDLL keeps the interpreter's lock, which a forked child might not get back.
     """
     parent, (uid, gid) = os.getpid(), _account()
     prctl = ctypes.PyDLL(None).prctl if folder.name != LASTING and sys.platform == "linux" else None
+    with _open(folder / "log", fcntl.LOCK_UN) as log, _open(folder / "pid", fcntl.LOCK_UN) as pid:
 
-    def before_exec() -> None:
-        os.write(lock.fileno(), str(os.getpid()).encode())
-        if prctl and (prctl(1, ctypes.c_ulong(signal.SIGQUIT)) or os.getppid() != parent):
-            os._exit(1)
+        def before_exec() -> None:
+            os.write(pid.fileno(), str(os.getpid()).encode())
+            if prctl and (prctl(1, ctypes.c_ulong(signal.SIGQUIT)) or os.getppid() != parent):
+                os._exit(1)
 
-    lock.truncate(0)
-    with _open(folder / "log", fcntl.LOCK_UN) as log:
         log.truncate(0)
+        pid.truncate(0)
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -182,13 +182,15 @@ def _account() -> tuple[int, int]:
 
 def _home(*, lasting: bool) -> Path:
     """Choose the folder around the clusters, with a path short enough for sockets (103 bytes on macOS)."""
-    places = [tempfile.gettempdir(), "/tmp"]
+    places = [tempfile.gettempdir(), "/tmp"]  # noqa: S108 - what lies there is checked before it is used
     if lasting and os.geteuid() != 0:  # temporary folders lose old files one by one, and a database with them
-        places.insert(0, os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
-    for home in (Path(place) / f"outbox-pg-{os.geteuid()}" for place in places if os.path.isabs(place)):
-        with suppress(OSError):
+        places.insert(0, os.environ.get("XDG_STATE_HOME") or "~/.local/state")
+    for place in places:
+        with suppress(OSError, RuntimeError):  # RuntimeError: the user has no home
+            home = Path(place).expanduser() / f"outbox-pg-{os.geteuid()}"
             closed = os.geteuid() == 0 and not all(up.stat().st_mode & 0o001 for up in home.parents)
-            if not closed and len(os.fsencode(home / LASTING / "s/.s.PGSQL.5432")) < 100:
+            length = len(os.fsencode(home / LASTING / "s/.s.PGSQL.5432"))
+            if home.is_absolute() and length < 100 and not closed:
                 return _own(home)
     raise RuntimeError(f"PostgreSQL can run in none of {', '.join(places)}: {REMEDY}.")
 
@@ -230,8 +232,7 @@ def ensure_database(argv: list[str]) -> Iterator[None]:
     try:
         for number in caught:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
-        fresh = argv[1] == "demo"
-        with running("the demo" if fresh else "development", fresh=fresh) as url:
+        with running("a command of manage.py", fresh=argv[1] == "demo") as url:
             os.environ["DATABASE_URL"] = url
             yield
     finally:

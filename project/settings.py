@@ -1,11 +1,11 @@
-"""Settings of the demo project, from the environment (django-environ). DATABASE_URL names the database; manage.py
-starts a PostgreSQL of its own where it is not set, this file never does."""
+"""Settings of the demo project, from the environment (django-environ). DATABASE_URL names the database;
+manage.py starts a PostgreSQL of its own where it is not set, this file never does."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import environ
+import environ  # type: ignore[import-untyped, unused-ignore]
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -13,6 +13,8 @@ env = environ.Env()
 env.read_env(BASE_DIR / ".env", overwrite=False)
 
 DEBUG = env.bool("DEBUG", default=True)
+# Visitors of the shop may stage failures and upload pictures, as they may under DEBUG.
+DEMO = env.bool("DEMO", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="not a secret: this project is a demonstration")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
 
@@ -25,6 +27,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "outbox",
     "jobs",
+    "project.shop",
 ]
 
 MIDDLEWARE = [

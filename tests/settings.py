@@ -1,12 +1,25 @@
-"""The demo project's settings with the tests' own app beside it."""
+"""The demo project's settings with the tests' own app and a second database beside it.
+
+`TEST_JOBS` and `TEST_OUTBOX` in the environment (JSON objects) change JOBS and OUTBOX for the processes a test starts.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+
 from project.settings import *  # noqa: F403
-from project.settings import INSTALLED_APPS
+from project.settings import DATABASES, INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
+DATABASES = {**DATABASES, "other": {**DATABASES["default"], "TEST": {"NAME": "test_other"}}}
 DEBUG = False
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-JOBS: dict[str, object] = {"QUEUES": ["default", "mail", "reports"], "MAX_ATTEMPTS_LIMIT": 10}
+OUTBOX: dict[str, object] = json.loads(os.environ.get("TEST_OUTBOX", "{}"))
+JOBS: dict[str, object] = {
+    "QUEUES": ["default", "mail", "reports"],
+    "MAX_ATTEMPTS_LIMIT": 10,
+    **json.loads(os.environ.get("TEST_JOBS", "{}")),
+}
+LOGGING = {"version": 1, "disable_existing_loggers": False}

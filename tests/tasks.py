@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from jobs import task
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from jobs import JobContext, task
+from tests.support.side_file import append
 
 
 @task
@@ -13,3 +20,55 @@ def add(a: int, b: int) -> int:
 @task
 def noop(n: int = 0) -> None:
     pass
+
+
+@task
+def echo(value: object) -> object:
+    return value
+
+
+@task
+def leave_mark(mark: str) -> None:
+    append(mark)
+
+
+@task(takes_context=True)
+def tell_context(context: JobContext, mark: str) -> dict[str, object]:
+    append(f"{mark} {context.job_id} {context.idempotency_key} {context.attempt}")
+    return {"attempt": context.attempt, "job_id": str(context.job_id)}
+
+
+@task(max_attempts=5, backoff=0)
+def fail_always(mark: str) -> None:
+    append(mark)
+    raise ValueError(f"no {mark}")
+
+
+@task(max_attempts=5, backoff=0.05, takes_context=True)
+def fail_until(context: JobContext, attempt: int, mark: str) -> int:
+    append(f"{mark} {context.attempt}")
+    if context.attempt < attempt:
+        raise ConnectionError("not yet")
+    return context.attempt
+
+
+@task
+def wait_for_file(path: str, mark: str) -> None:
+    append(f"{mark} begins")
+    while not Path(path).exists():
+        time.sleep(0.01)
+    append(f"{mark} ends")
+
+
+@task
+def kill_itself(mark: str) -> None:
+    append(mark)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+async def async_wait(seconds: float, mark: str) -> str:
+    append(f"{mark} begins")
+    await asyncio.sleep(seconds)
+    append(f"{mark} ends")
+    return mark

@@ -103,7 +103,7 @@ class Command(BaseCommand):
 def place() -> Iterator[Path]:
     """A folder with the project's copy, and with the temporary and the state folder of its processes."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own are too deep for sockets, and closed to others
-    for made in (folder, folder / "tmp", folder / "untouched"):
+    for made in (folder, folder / "tmp", folder / "untouched", folder / "planted"):
         made.mkdir(exist_ok=True)
         made.chmod(0o711)  # root's server runs as somebody else, who has to pass
     (folder / "commands/management/commands").mkdir(parents=True)
@@ -121,7 +121,11 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def environment(place: Path) -> dict[str, str]:
-    ours = {"TMPDIR": str(place / "tmp"), "XDG_STATE_HOME": str(place / "state"), "PYTHONWARNINGS": "error"}
+    ours = {
+        "TMPDIR": str(place / "tmp"),
+        "XDG_STATE_HOME": str(place / "state"),
+        "PYTHONWARNINGS": "error::ResourceWarning",
+    }
     ours |= {"DJANGO_SETTINGS_MODULE": "stub_settings", "PGPORT": "6543", "LANG": "xx_YY.UTF-8"}
     return {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | ours
 
@@ -199,7 +203,7 @@ def test_a_fresh_cluster_comes_up_as_wanted_and_leaves_nothing() -> None:
         assert ask(url, "SELECT current_user::text || ' in ' || current_database()") == "postgres in outbox"
         assert len(f"{folder(url)}/s/.s.PGSQL.5432") < 100
         assert (folder(url) / "s").stat().st_mode & 0o077 == 0
-        server = int((folder(url) / "server").read_text())
+        server = int((folder(url) / "pid").read_text())
     assert not folder(url).exists()
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
@@ -208,7 +212,7 @@ def test_a_fresh_cluster_comes_up_as_wanted_and_leaves_nothing() -> None:
 def test_two_fresh_clusters_do_not_disturb_each_other_even_when_one_ends_in_an_error() -> None:
     with postgres.running("one", fresh=True) as one:
         ask(one, "CREATE TABLE mine ()")
-        with pytest.raises(ZeroDivisionError), postgres.running("two", fresh=True) as two:
+        with suppress(ZeroDivisionError), postgres.running("two", fresh=True) as two:
             assert ask(two, "SELECT to_regclass('mine')::text") is None
             raise ZeroDivisionError
         assert not answers(two) and not folder(two).exists()
@@ -243,6 +247,7 @@ def test_processes_that_come_at_the_same_time_get_one_server(start: Start) -> No
 
 
 @ON_LINUX
+@pytest.mark.kills
 def test_the_fresh_server_of_a_killed_process_is_gone_at_once_and_its_folder_later(start: Start) -> None:
     killed = start("-c", HOLD, "fresh")
     url = line(killed)
@@ -252,6 +257,7 @@ def test_the_fresh_server_of_a_killed_process_is_gone_at_once_and_its_folder_lat
     assert not folder(url).exists()
 
 
+@pytest.mark.kills
 def test_the_lasting_server_of_a_killed_process_is_stopped_by_the_next_start(start: Start) -> None:
     killed = start("-c", HOLD, "lasting")
     url = line(killed)
@@ -298,7 +304,7 @@ def test_a_folder_that_others_can_write_is_not_used(place: Path, monkeypatch: py
     planted = place / "planted"
     monkeypatch.setattr(tempfile, "tempdir", str(planted))
     trap = planted / f"outbox-pg-{os.geteuid()}"
-    trap.mkdir(parents=True)
+    trap.mkdir()
     assert postgres._home(lasting=False) == trap
     trap.chmod(0o777)
     assert not postgres._home(lasting=False).is_relative_to(planted)
@@ -375,9 +381,7 @@ def test_manage_starts_nothing_when_a_database_is_named(start: Start, place: Pat
 
 
 @pytest.mark.parametrize("arguments", ["", "help", "--version", "check", "where --help", "makemessages -h"])
-def test_manage_starts_nothing_for_commands_without_a_database(
-    start: Start, place: Path, arguments: str
-) -> None:
+def test_manage_starts_nothing_where_none_is_needed(start: Start, place: Path, arguments: str) -> None:
     (place / "idle").mkdir(exist_ok=True)
     process = start("manage.py", *arguments.split(), TMPDIR=f"{place}/idle", XDG_STATE_HOME=f"{place}/idle")
     output, _ = process.communicate(timeout=20)

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from jobs import child
-from jobs.checks import check_settings, unsupported
+from jobs.checks import unsupported
 from jobs.claim import Lanes
 from jobs.conf import QUEUE_NAME, JobsSettings, jobs_settings
 from jobs.declare import registry
@@ -74,7 +74,7 @@ class Command(BaseCommand):
 
     def _look_first(self, settings: JobsSettings) -> None:
         """In a child, because this process never opens a connection: are the tables there?"""
-        pid = child.fork(lambda: look(settings.DATABASE))
+        pid = child.fork(lambda: look(settings.DATABASE), "jobs look")
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if code == NO_TABLES:
             raise CommandError(
@@ -119,7 +119,9 @@ def look(alias: str) -> int:
     """Whether the tables are there: 0, NO_TABLES or NO_DATABASE."""
     session = Session(alias, statement_timeout=5)
     try:
-        found = session.run(Query("SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name", (list(TABLES),)))
+        found = session.run(
+            Query("SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name", (list(TABLES),))
+        )
     except psycopg.Error:
         return NO_DATABASE
     return 0 if all(row[0] for row in found) else NO_TABLES

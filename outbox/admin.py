@@ -1,0 +1,73 @@
+"""The outbox in Django admin: what waits and what was set aside, to look at; a person may replay or discard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from outbox.models import Message, SetAsideMessage
+from outbox.wake import wake_after_commit
+
+if TYPE_CHECKING:  # generic for the type checker only
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows are to be looked at: they belong to the machine."""
+
+    show_full_result_count = False  # a count of everything reads everything
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    list_display = ["id", "uid", "written_at", "headers"]
+    search_fields = ["=uid"]
+    ordering = ["id"]
+
+
+@admin.register(SetAsideMessage)
+class SetAsideMessageAdmin(ReadOnlyAdmin):
+    list_display = ["id", "uid", "written_at", "set_aside_at", "error"]
+    search_fields = ["=uid", "error"]
+    ordering = ["id"]
+    actions = ["replay", "discard"]
+
+    @admin.action(description="Deliver the selected messages again", permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: QuerySet[SetAsideMessage]) -> None:
+        with transaction.atomic(using=queryset.db):
+            rows = list(queryset.select_for_update())
+            Message.objects.using(queryset.db).bulk_create(
+                Message(id=row.id, uid=row.uid, headers=row.headers, body=row.body, written_at=row.written_at)
+                for row in rows
+            )
+            queryset.model.objects.using(queryset.db).filter(pk__in=[row.pk for row in rows]).delete()
+            wake_after_commit(queryset.db)
+        for row in rows:
+            self.log_change(request, row, "Delivered again.")
+        messages.success(request, f"{len(rows)} messages will be delivered again.")
+
+    @admin.action(description="Discard the selected messages for good", permissions=["replay"])
+    def discard(self, request: HttpRequest, queryset: QuerySet[SetAsideMessage]) -> None:
+        rows = list(queryset)
+        self.log_deletions(request, queryset)
+        queryset.delete()
+        messages.success(request, f"{len(rows)} messages were discarded.")
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("outbox.replay_message")

@@ -1,0 +1,1 @@
+"""The demo shop: paper, pens and ink, sold through the outbox."""

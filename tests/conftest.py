@@ -1,0 +1,74 @@
+"""A real PostgreSQL for the tests, and the fixtures that more than one file uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import environ
+import pytest
+from django.conf import settings
+
+from outbox.session import Session
+from project.postgres import running
+from tests.support.processes import Program
+from tests.support.side_file import SideFile
+
+_server = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start a server of our own where DATABASE_URL names none; workers of pytest-xdist inherit the first one's."""
+    if not os.environ.get("DATABASE_URL"):
+        os.environ["DATABASE_URL"] = _server.enter_context(running("tests", fresh=True))
+    # pytest-django has read the settings already; nobody has connected yet.
+    for config in settings.DATABASES.values():
+        config.update(environ.Env.db_url_config(os.environ["DATABASE_URL"]))
+
+
+@pytest.fixture
+def runworkers(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start real `manage.py runworkers` processes on the test database; all are killed at the end."""
+    yield from _starter("runworkers", tmp_path)
+
+
+@pytest.fixture
+def relay(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """The same for `manage.py relay`."""
+    yield from _starter("relay", tmp_path)
+
+
+def _starter(command: str, folder: Path) -> Iterator[Callable[..., Program]]:
+    programs: list[Program] = []
+
+    def start(*arguments: str, **options: Any) -> Program:
+        programs.append(Program(command, *arguments, folder=folder, **options))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+
+
+@pytest.fixture
+def side_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SideFile:
+    """A file that tasks append lines to: what they did, whatever the tables say."""
+    path = tmp_path / "effects"
+    path.touch()
+    monkeypatch.setenv("SIDE_FILE", str(path))
+    return SideFile(path)
+
+
+@pytest.fixture
+def session(transactional_db: None) -> Iterator[Session]:
+    """A connection of ours, as a worker has one."""
+    made = Session("default")
+    yield made
+    made.close()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _server.close()
