@@ -53,7 +53,7 @@ class Slot:
         """The life of the process."""
         prepare_connections(self._name, self._settings.CONN_MAX_AGE)
         signal.signal(signal.SIGTERM, self._at_limit)
-        pump = threading.Thread(target=self._pump.run, name="jobs-pump", daemon=True)
+        pump = threading.Thread(target=self._run_pump, name="jobs-pump", daemon=True)
         pump.start()
         try:
             while not self._pump.finished:
@@ -62,6 +62,11 @@ class Slot:
             self._park()
         pump.join(5)
         return 0
+
+    def _run_pump(self) -> None:
+        # SIGTERM is for the main thread, where it can interrupt the job.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        self._pump.run()
 
     def _turn(self) -> None:
         """Take and execute one job, or wait for one."""

@@ -85,6 +85,7 @@ class Supervisor:
         self._verdicts: dict[int, Verdict] = {}
         self._numbers = count(1)
         self._signals: list[int] = []
+        self._next_limit = 0.0
         self._drain_until: float | None = None
         self._leave_until: float | None = None
 
@@ -100,7 +101,8 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the wait below
         child.prctl(child.PR_SET_CHILD_SUBREAPER, 1)
         while not self.turn():
-            wait_readable([reader, *([self._channel.fileno()] if self._channel else [])], TICK)
+            pause = min(TICK, max(0.0, self._next_limit - time.monotonic()))
+            wait_readable([reader, *([self._channel.fileno()] if self._channel else [])], pause)
             while True:
                 try:
                     os.read(reader, 4096)
@@ -116,6 +118,7 @@ class Supervisor:
         self._reap()
         self._listen()
         self._replace(now)
+        self._next_limit = now + TICK
         for post in self._slots:
             self._enforce(post, now)
         if self.board.phase is Phase.RUN and self.board.burst_over:
@@ -250,13 +253,17 @@ class Supervisor:
         if post.doom is not None:
             if now >= post.doom.kill_at or post.board.doomed == -1:
                 child.kill_tree(post.pid)
+            else:
+                self._next_limit = now + 0.01
             return
         grace = self.settings.KILL_GRACE
         for job in post.board.running():
             # An async job has been cancelled by its loop at its limit; it is overdue when that did not end it.
-            if now >= job.deadline + (grace if job.place else 0.0):
+            limit = job.deadline + (grace if job.place else 0.0)
+            if now >= limit:
                 self._doom(post, job)
                 return
+            self._next_limit = min(self._next_limit, limit)
 
     def _doom(self, post: Post, overdue: Running) -> None:
         """Stop the slot, look again, and let it go on if it has moved on in the meantime."""
@@ -275,8 +282,9 @@ class Supervisor:
         # TERM makes a sync job unwind; what it cleans up in its grace is a courtesy, the kill comes either way.
         post.doom = Doom(guilty, running, now + self.settings.KILL_GRACE)
         post.board.doomed = job.turn
-        child.kill(post.pid, signal.SIGTERM)
+        # In this order: a stopped process takes the signal up in any of its threads, a running one in its main thread.
         child.kill(post.pid, signal.SIGCONT)
+        child.kill(post.pid, signal.SIGTERM)
 
     def _condemn(self, post: Post, why: str) -> None:
         """Kill a slot now; nothing it runs is to blame."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -72,3 +73,38 @@ async def async_wait(seconds: float, mark: str) -> str:
     await asyncio.sleep(seconds)
     append(f"{mark} ends")
     return mark
+
+
+@task
+async def async_wait_for_file(path: str, mark: str) -> None:
+    append(f"{mark} begins")
+    while not Path(path).exists():  # noqa: ASYNC240
+        await asyncio.sleep(0.01)  # noqa: ASYNC110
+
+
+@task
+def with_orphan_wait_for_file(path: str, mark: str) -> None:
+    with subprocess.Popen(["sleep", "3600"], start_new_session=True) as grandchild:
+        append(f"{mark} {time.monotonic()} {os.getpid()} {grandchild.pid}")
+        while not Path(path).exists():
+            time.sleep(0.01)
+        grandchild.kill()
+
+
+@task(timeout=0.5)
+def sleep_about(seconds: float, number: int) -> None:
+    time.sleep(seconds + (number % 8 - 4) * 0.02)
+    append(f"{number} ends")
+
+
+@task(timeout=0.5, max_attempts=2, backoff=0, takes_context=True)
+def hang_once(context: JobContext, mark: str) -> None:
+    append(f"{mark} {context.attempt}")
+    if context.attempt == 1:
+        try:
+            time.sleep(3600)
+        finally:
+            append(f"{mark} cleans up")
+
+
+from tests import hangs  # noqa: E402, F401  tasks of their own

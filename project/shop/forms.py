@@ -26,10 +26,16 @@ class OrderForm(forms.Form):
     """The basket and the address. A field for each product, 0 or empty for none of it."""
 
     customer = forms.CharField(
-        label="Your name", max_length=100, widget=forms.TextInput({"autocomplete": "name"})
+        label="Your name",
+        max_length=100,
+        widget=forms.TextInput({"autocomplete": "name"}),
+        error_messages={"required": "Please tell us who orders."},
     )
     email = forms.EmailField(
-        label="Your e-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
+        label="Your e-mail",
+        max_length=254,
+        widget=forms.EmailInput({"autocomplete": "email"}),
+        error_messages={"required": "Please tell us where the receipt goes."},
     )
     reference = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
     fail = forms.BooleanField(required=False, widget=forms.HiddenInput)
@@ -38,19 +44,27 @@ class OrderForm(forms.Form):
         super().__init__(*args, **kwargs)
         self._products = list(products)
         for product in self._products:
+            looks = {"inputmode": "numeric", "data-price": product.price, "data-name": product.name}
+            # The page alone: an order for what has just been sold out must be refused, not shortened.
+            if not product.stock and not self.is_bound:
+                looks["disabled"] = True
             self.fields[quantity_name(product)] = forms.IntegerField(
                 label=f"How many: {product.name}",
                 min_value=0,
                 max_value=MOST,
                 required=False,
                 initial=0,
-                widget=forms.NumberInput({"inputmode": "numeric", "data-price": product.price}),
+                widget=forms.NumberInput(looks),
             )
 
     def shelf(self) -> Iterator[tuple[Product, forms.BoundField]]:
         """The products, each with its field."""
         for product in self._products:
             yield product, self[quantity_name(product)]
+
+    def address(self) -> Iterator[forms.BoundField]:
+        yield self["customer"]
+        yield self["email"]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

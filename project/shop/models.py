@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
 
+SCARCE = 10
+
 
 class Product(models.Model):
     """Something on the shelf. The database refuses a stock below zero."""
@@ -28,6 +30,17 @@ class Product(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("shop:product", args=[self.slug])
+
+    @property
+    def is_scarce(self) -> bool:
+        return self.stock <= SCARCE
+
+    @property
+    def stock_note(self) -> str:
+        """How much there is, as a shop would put it."""
+        if not self.stock:
+            return "Sold out"
+        return f"Only {self.stock} left" if self.is_scarce else f"{self.stock:,} in stock"
 
 
 class Order(models.Model):

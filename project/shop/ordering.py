@@ -21,11 +21,10 @@ REPORT_EVERY = 100
 
 
 class OutOfStock(Exception):
-    """Somebody else was faster."""
+    """Somebody else was faster, or somebody wants very much."""
 
-    def __init__(self, product: Product) -> None:
-        super().__init__(f"There is not enough {product.name} left for your order.")
-        self.product = product
+    def __init__(self, product: Product, wanted: int) -> None:
+        super().__init__(f'We no longer have {wanted} of "{product.name}". Nothing was ordered: please choose fewer.')
 
 
 class PaymentFailed(Exception):
@@ -71,7 +70,7 @@ def place_order(wish: Wish) -> Order:
 def take_stock(product: Product, quantity: int) -> None:
     # The filter is the check and the row count the answer: between a read and a write somebody else may buy.
     if not Product.objects.filter(pk=product.pk, stock__gte=quantity).update(stock=F("stock") - quantity):
-        raise OutOfStock(product)
+        raise OutOfStock(product, quantity)
 
 
 def enqueue_jobs(order: Order) -> None:

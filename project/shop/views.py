@@ -37,9 +37,11 @@ def shelf(request: HttpRequest, form: OrderForm, status: int = 200) -> HttpRespo
     return render(request, "shop/storefront.html", {"form": form, "staged": staged()}, status=status)
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def order_new(request: HttpRequest) -> HttpResponse:
     """Place an order: 302 to its page, or a page that says why there is none."""
+    if request.method == "GET":  # somebody went back to the address of such a page
+        return redirect("shop:storefront")
     form = OrderForm(Product.objects.all(), request.POST)
     if not form.is_valid():
         return shelf(request, form, status=400)

@@ -14,6 +14,7 @@ CATALOGUE = [
     ("Wax and seal", "seal", "Red wax and a brass seal: committed, once and for all.", 2650, 18),
     ("Lighthouse postcards", "postcards", "Ten woodcuts, for when a whole letter is too much.", 950, 60),
     ("Letter opener", "opener", "Olive wood. Kind to thumbs, strict with paper.", 1900, 12),
+    ("Stamps", "stamps", "A sheet of eight with a swallow on it. Delivery is not our business.", 880, 75),
     ("Sorting tray", "tray", "Oak, with three floors: in, out, and later.", 5400, 9),
 ]
 

@@ -1,0 +1,81 @@
+"""A second connection outside Django: it sees what is committed, holds what others must not wait for, and listens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.db import connections
+
+from outbox.session import Row, own_params
+
+
+@contextmanager
+def observer(alias: str = "default") -> Iterator[psycopg.Connection[Row]]:
+    """A plain psycopg connection in autocommit."""
+    with psycopg.connect(**own_params(alias), autocommit=True) as connection:
+        yield connection
+
+
+def committed(alias: str = "default") -> list[str]:
+    """The bodies of the messages that everybody can see, in the order of their numbers."""
+    with observer(alias) as connection:
+        return [row[0] for row in connection.execute("SELECT body FROM outbox_message ORDER BY id")]
+
+
+@contextmanager
+def listener(channel: str) -> Iterator[Callable[[float], int]]:
+    """Call it with seconds: how many notifications came until then (it answers at the first that comes)."""
+    with observer() as connection:
+        connection.execute(f"LISTEN {channel}")  # type: ignore[arg-type]
+
+        def heard(seconds: float) -> int:
+            return len(list(connection.notifies(timeout=seconds, stop_after=1)))
+
+        yield heard
+
+
+@contextmanager
+def beside(work: Callable[[], Any]) -> Iterator[threading.Thread]:
+    """`work` in a thread with Django connections of its own, joined at the end."""
+
+    def body() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def at_once(*works: Callable[[], Any]) -> list[Any]:
+    """What each returned, started together in threads with connections of their own; an error is raised again."""
+    start = threading.Barrier(len(works))
+    answers: list[Any] = [None] * len(works)
+    errors: list[BaseException] = []
+
+    def body(number: int, work: Callable[[], Any]) -> None:
+        try:
+            start.wait(10)
+            answers[number] = work()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=body, args=pair, daemon=True) for pair in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    if errors:
+        raise errors[0]
+    assert not any(thread.is_alive() for thread in threads)
+    return answers
