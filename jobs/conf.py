@@ -76,8 +76,8 @@ class JobsSettings:
     HEARTBEAT: float = 3.0
     """Seconds between two signs of life of a worker."""
 
-    DEAD_AFTER: float = 15.0
-    """Seconds without one after which a worker's jobs are rescued."""
+    DEAD_AFTER: float = 10.0
+    """Seconds without one after which a worker is watched, and buried if it stays silent for two heartbeats more."""
 
     POLL_INTERVAL: float = 1.0
     """Seconds between two looks of an idle worker at the queue; wake-ups make it faster, this is the floor."""

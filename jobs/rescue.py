@@ -119,7 +119,7 @@ class Watch:
         }
         buried = []
         for number, (beat, since) in self._seen.items():
-            if now - since >= settings.HEARTBEAT and session.run(Query(BURY, (number, beat))):
+            if now - since >= 2 * settings.HEARTBEAT and session.run(Query(BURY, (number, beat))):
                 buried.append(str(seen[number][1]))
                 logger.warning("worker %s (%s) is gone; taking its jobs back", number, seen[number][1])
         for (gone,) in session.run(Query(STRAY)):

@@ -186,8 +186,8 @@ def own_params(alias: str) -> dict[str, Any]:
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait before the next try to reach the database: exponential with full jitter, at most 5."""
-    return random.uniform(0.05, min(5.0, 0.1 * 2 ** min(failures, 10)))  # noqa: S311
+    """Seconds to wait before the next try to reach the database: exponential with full jitter, at most 3."""
+    return random.uniform(0.05, min(3.0, 0.1 * 2 ** min(failures, 10)))  # noqa: S311
 
 
 def process_name() -> str:

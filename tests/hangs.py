@@ -168,7 +168,7 @@ async def swallows_its_cancellation() -> None:
 @task(timeout=LIMIT)
 async def blocks_its_loop() -> None:
     begin("blocks_its_loop")
-    time.sleep(3600)  # noqa: ASYNC251
+    time.sleep(3600)
 
 
 @task(timeout=LIMIT)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from jobs import JobContext, task
+from tests.models import Effect
 from tests.support.side_file import append
 
 
@@ -78,8 +79,8 @@ async def async_wait(seconds: float, mark: str) -> str:
 @task
 async def async_wait_for_file(path: str, mark: str) -> None:
     append(f"{mark} begins")
-    while not Path(path).exists():  # noqa: ASYNC240
-        await asyncio.sleep(0.01)  # noqa: ASYNC110
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
 
 
 @task
@@ -105,6 +106,25 @@ def hang_once(context: JobContext, mark: str) -> None:
             time.sleep(3600)
         finally:
             append(f"{mark} cleans up")
+
+
+@task
+def tell_pid_and_wait_for_file(path: str, mark: str) -> None:
+    append(f"{mark} {os.getpid()}")
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+@task
+async def async_make_effect(note: str) -> str:
+    effect = await Effect.objects.acreate(note=note)
+    return effect.note
+
+
+@task(max_attempts=2, backoff=0)
+async def async_fail_always(message: str) -> None:
+    await asyncio.sleep(0)
+    raise RuntimeError(message)
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own

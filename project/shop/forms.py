@@ -69,7 +69,7 @@ class OrderForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         wrong = any(quantity_name(product) in self.errors for product in self._products)
-        if not wrong and not self._quantities():
+        if not wrong and not self._basket():
             raise forms.ValidationError("Your basket is empty: choose at least one thing.")
         return cleaned
 
@@ -80,13 +80,13 @@ class OrderForm(forms.Form):
             reference=data["reference"],
             customer=data["customer"],
             email=data["email"],
-            quantities=self._quantities(),
+            basket=self._basket(),
             payment_fails=may_fail and data["fail"],
         )
 
-    def _quantities(self) -> dict[int, int]:
-        found = ((product.pk, self.cleaned_data.get(quantity_name(product))) for product in self._products)
-        return {pk: quantity for pk, quantity in found if quantity}
+    def _basket(self) -> list[tuple[Product, int]]:
+        found = ((product, self.cleaned_data.get(quantity_name(product))) for product in self._products)
+        return [(product, quantity) for product, quantity in found if quantity]
 
 
 def quantity_name(product: Product) -> str:

@@ -24,7 +24,7 @@ class OutOfStock(Exception):
     """Somebody else was faster, or somebody wants very much."""
 
     def __init__(self, product: Product, wanted: int) -> None:
-        super().__init__(f'We no longer have {wanted} of "{product.name}". Nothing was ordered: please choose fewer.')
+        super().__init__(f'We do not have {wanted} of "{product.name}" any more. Please choose fewer.')
 
 
 class PaymentFailed(Exception):
@@ -38,16 +38,15 @@ class Wish:
     reference: UUID
     customer: str
     email: str
-    quantities: dict[int, int]
-    """Product number to how many; none of them 0."""
+    basket: list[tuple[Product, int]]
+    """Which and how many."""
     payment_fails: bool = False
 
 
 def place_order(wish: Wish) -> Order:
     """Raises OutOfStock or PaymentFailed; then nothing has happened."""
-    products = Product.objects.in_bulk(wish.quantities)
-    # Everybody takes products in the same order, so two orders may wait for each other but never both.
-    basket = [(products[pk], quantity) for pk, quantity in sorted(wish.quantities.items())]
+    # Everybody takes products in the same order, so no two orders wait for each other.
+    basket = sorted(wish.basket, key=lambda entry: entry[0].pk)
     with transaction.atomic():
         order = Order.objects.create(
             reference=wish.reference,

@@ -1,18 +1,12 @@
-"""The row floor: clean tables without a flush, the verbs in one word each, and what must be true of the rows.
-
-A plugin: `pytest_plugins = ["tests.support.floor"]` in a test module brings the fixture `ours`.
-"""
+"""The row floor: rows in bulk, the verbs in one word each, and what must be true of the rows."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-import pytest
-from django.db import connections
 from hypothesis import HealthCheck, settings
 
 from jobs import claim as claims
@@ -44,26 +38,6 @@ properties = settings(
     max_examples=100,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-@pytest.fixture
-def ours(django_db_setup: None, django_db_blocker: Any) -> Iterator[Session]:
-    """A connection as a worker has one, on empty tables. Faster than `transactional_db`, which truncates."""
-    with django_db_blocker.unblock():
-        session = Session("default", statement_timeout=15)
-        wipe(session)
-        yield session
-        session.close()
-        with Session("default", application_name="wiper").connection as connection:
-            # Whatever a failed test left waiting must not hold up the next one.
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
-            )
-            for table in TABLES:
-                connection.execute(f"DELETE FROM {table}")
-        for connection in connections.all(initialized_only=True):
-            connection.close()
 
 
 def wipe(session: Session) -> None:
@@ -120,12 +94,13 @@ def everything(session: Session) -> dict[str, list[Any]]:
 def claim(
     session: Session, limit: int = 500, *, worker: int = 1, claimer: int = 11, lanes: Sequence[Lane] = EVERYTHING
 ) -> list[Claimed]:
-    return claims.read(session.run(claims.claim(worker, claimer, lanes, limit)), lanes)
+    # Nobody cuts the power here, so the tests need not wait for the disk.
+    return claims.read(session.run(claims.claim(worker, claimer, lanes, limit), durable=False), lanes)
 
 
 def conclude(session: Session, outcomes: Sequence[Outcome], worker: int = 1) -> set[UUID]:
     """Write outcomes; the ids that were written."""
-    return written(session.run_all(finish(outcomes, worker)))
+    return written(session.run_all(finish(outcomes, worker), durable=False))
 
 
 def outcome(job: Any, happened: Happened | str, settings: JobsSettings = DEFAULTS, **details: Any) -> Outcome:
@@ -202,7 +177,3 @@ def broken(session: Session) -> list[tuple[str, str]]:
 def homes(session: Session) -> dict[UUID, int]:
     """In how many homes each id is."""
     return dict(session.glance(Query(HOMES)))
-
-
-def soon(seconds: float) -> float:
-    return time.monotonic() + seconds

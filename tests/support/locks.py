@@ -16,9 +16,19 @@ BLOCKED = """SELECT 1 FROM pg_stat_activity
 WHERE application_name = %s AND state = 'active' AND cardinality(pg_blocking_pids(pid)) > 0"""
 
 
-def named(name: str) -> Session:
-    """A session that can be found by its name."""
-    return Session("default", application_name=name, statement_timeout=10)
+_sessions: list[Session] = []
+
+
+def named(name: str, *, patience: float = 10.0) -> Session:
+    """A session that can be found by its name; the fixture `ours` closes it."""
+    session = Session("default", application_name=name, statement_timeout=patience)
+    _sessions.append(session)
+    return session
+
+
+def close_all() -> None:
+    while _sessions:
+        _sessions.pop().close()
 
 
 def wait_until_blocked(name: str) -> None:
@@ -26,11 +36,9 @@ def wait_until_blocked(name: str) -> None:
 
     It looks from a connection of its own in autocommit: inside a transaction pg_stat_activity never changes.
     """
-    watcher = Session("default", application_name="watcher")
-    try:
-        wait_until(lambda: watcher.glance(Query(BLOCKED, (name,))), what=f"{name} is blocked")
-    finally:
-        watcher.close()
+    watcher = named("watcher")
+    wait_until(lambda: watcher.glance(Query(BLOCKED, (name,))), what=f"{name} is blocked")
+    watcher.close()
 
 
 class Open:

@@ -1,9 +1,6 @@
-"""What `manage.py demo` is made of: a database and processes of its own, customers, and a check of what they left.
+"""What `manage.py demo` is made of.
 
-    database    a fresh database, dropped at the end
-    processes   the shop, the relay and the workers as real processes
-    customers   people who order over HTTP, some of whom cannot pay
-    pictures    what they upload
-    figures     what the tables and the mail files say about it all
-    show        the progress and the table
+`database` makes a fresh one and drops it; `processes` are the shop, the relay and the workers; `customers`
+order over HTTP, and some cannot pay; `pictures` are what they upload; `figures` is what the tables and the
+mail files say about it all; `show` puts it on the screen.
 """

@@ -1,4 +1,4 @@
-"""A database of the demo's own, made fresh and dropped at the end: whatever else is on the server is not touched."""
+"""A database of the demo's own, made fresh and dropped at the end. Nothing else on the server is touched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def own_database() -> Iterator[str]:
     except Error as error:
         raise CommandError(
             f"The demo makes a database of its own, and the server said: {str(error).strip()}\n"
-            "Give DATABASE_URL a user that may create databases, or unset it: then a server is started for you."
+            "Name a user in DATABASE_URL who may create databases, or unset it: then a server is started."
         ) from error
     connection.settings_dict["NAME"] = name
     try:

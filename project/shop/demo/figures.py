@@ -1,6 +1,6 @@
-"""What really happened, read from the tables and the mail files, and held against what the customers were told.
+"""What really happened: read from the tables and the mail files, and held against what customers were told.
 
-Nothing here was counted while the demo ran. That is the point: a counter would believe the code that feeds it.
+Nothing here was counted while the demo ran: a counter would believe the code that feeds it.
 """
 
 from __future__ import annotations
@@ -158,15 +158,15 @@ def _about_jobs(figures: Figures, told: Told) -> list[str]:
     dead = FinishedJob.objects.filter(state=State.DEAD).exclude(task=never_ends.name).count()
     left = Message.objects.count() + Job.objects.count()
     return _those(
-        (abs(figures.orders_rolled_back - len(told.refused)), "more or fewer rollbacks than refused customers"),
+        (abs(figures.orders_rolled_back - len(told.refused)), "rollbacks too many or too few"),
         ((orders - receipts).total(), "orders have no receipt job that ended"),
         ((receipts - orders).total(), "receipt jobs are too many, or for an order that does not exist"),
         ((orders - calls).total(), "orders have no supplier job that ended"),
         ((calls - orders).total(), "supplier jobs are too many, or for an order that does not exist"),
-        (abs(figures.confirmations - figures.orders_committed), "more or fewer confirmations than orders"),
-        (abs(figures.reports - reports_due), "more or fewer reports than every hundredth order"),
-        (abs(figures.thumbnails - told.uploads), "more or fewer thumbnails than uploaded pictures"),
-        (abs(figures.timed_out - told.endless), "more or fewer kills at the timeout than jobs that never end"),
+        (abs(figures.confirmations - figures.orders_committed), "supplier confirmations too many or too few"),
+        (abs(figures.reports - reports_due), "sales reports too many or too few"),
+        (abs(figures.thumbnails - told.uploads), "thumbnails too many or too few"),
+        (abs(figures.timed_out - told.endless), "kills too many or too few"),
         (dead, "jobs died that should not have"),
         (SetAsideMessage.objects.count(), "messages were set aside"),
         (left, "messages or jobs are left over"),
@@ -175,7 +175,7 @@ def _about_jobs(figures: Figures, told: Told) -> list[str]:
 
 
 def _ended_for(task: Task[..., Any]) -> Counter[int]:
-    """How many jobs of the task ended for each order, by the order's number, which is their first argument."""
+    """How many jobs of the task ended, by the number of their order, which is their first argument."""
     texts = FinishedJob.objects.filter(task=task.name).values_list("arguments", flat=True)
     return Counter(json.loads(text)["args"][0] for text in texts)
 

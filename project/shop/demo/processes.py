@@ -1,4 +1,4 @@
-"""The demo's child processes: real `manage.py` commands, which end when the demo ends, however it ends."""
+"""The demo's child processes. They end when the demo ends, however it ends."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ START_WITHIN = 30.0
 
 
 class Children:
-    """Starts commands, notices when one has died, and stops them all."""
+    """Starts processes, notices when one has died, and stops them all."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, *arguments: str) -> None:
-        """Start `manage.py` with these arguments; what it prints goes to a file."""
-        name = arguments[0]
+    def start(self, name: str, *command: str) -> None:
+        """Start a Python command; what it prints goes to a file."""
         with self._log(name).open("wb") as log:
             self._running[name] = subprocess.Popen(
-                [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments],
+                [sys.executable, *command],
                 cwd=settings.BASE_DIR,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -46,14 +45,14 @@ class Children:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the demo alone: it stops the others in their turn.
                 start_new_session=True,
-                preexec_fn=end_with_parent(),  # noqa: PLW1509  no threads have been started yet
+                preexec_fn=end_with_parent(),
             )
 
     def check(self) -> None:
         """Raise CommandError with its last words when one has died."""
         for name, process in self._running.items():
             if process.poll() is not None:
-                raise CommandError(f"`manage.py {name}` has ended ({process.returncode}):\n{self.said(name)}")
+                raise CommandError(f"The {name} ended with status {process.returncode}:\n{self.said(name)}")
 
     def said(self, name: str, lines: int = 15) -> str:
         """The last lines that it printed."""
@@ -109,12 +108,10 @@ def wait_for_web(port: int, children: Children) -> None:
     until = time.monotonic() + START_WITHIN
     while time.monotonic() < until:
         children.check()
-        with suppress(OSError, http.client.HTTPException):
-            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-                connection.request("GET", "/")
-                if connection.getresponse().status == 200:
-                    return
+        visitor = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with closing(visitor), suppress(OSError, http.client.HTTPException):
+            visitor.request("GET", "/")
+            if visitor.getresponse().status == 200:
+                return
         time.sleep(0.05)
-    raise CommandError(
-        f"The shop does not answer after {START_WITHIN:g} seconds:\n{children.said('runserver')}"
-    )
+    raise CommandError(f"The shop does not answer after {START_WITHIN:g} seconds:\n{children.said('shop')}")

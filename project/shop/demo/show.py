@@ -64,7 +64,7 @@ class Row(NamedTuple):
 
 def table(figures: Figures, style: Style, stream: OutputWrapper) -> str:
     """The figures as a person likes to read them, with the verdict below."""
-    rows = [
+    rows: list[Row | None] = [
         Row("Orders committed", f"{figures.orders_committed:,}"),
         Row("Orders rolled back", f"{figures.orders_rolled_back:,}", "after their jobs had been enqueued"),
         None,
@@ -78,10 +78,10 @@ def table(figures: Figures, style: Style, stream: OutputWrapper) -> str:
         Row("Sales reports", f"{figures.reports:,}"),
         None,
         Row("Jobs retried", f"{figures.retried:,}", "the supplier was busy"),
-        Row("Killed at the timeout", f"{figures.timed_out:,}", "they never end by themselves"),
-        Row("Dead", f"{figures.dead:,}", "those, and none besides" if figures.dead == figures.timed_out else ""),
+        Row("Killed at the timeout", f"{figures.timed_out:,}", "jobs that never end"),
+        Row("Dead", f"{figures.dead:,}", "the killed ones" if figures.dead == figures.timed_out else ""),
         None,
-        Row("Seconds", f"{figures.seconds:.1f}", "with starting and stopping"),
+        Row("Seconds", f"{figures.seconds:.1f}", "from the start to this table"),
         Row("Jobs per second", f"{figures.jobs_per_second:,.0f}", f"{figures.jobs:,} jobs"),
     ]
     width = max(len(row.name) for row in rows if row)
@@ -94,13 +94,13 @@ def table(figures: Figures, style: Style, stream: OutputWrapper) -> str:
             continue
         text = f"{row.name:<{width}}    {row.value:>{number}}"
         shown = style.ERROR(text) if row.bad else text
-        lines.append(f"{shown}   {style.HTTP_INFO(row.note)}".rstrip() if row.note else shown)
+        lines.append(f"{shown}   {row.note}" if row.note else shown)
     return "\n".join([*lines, line, verdict(figures, style), ""])
 
 
 def verdict(figures: Figures, style: Style) -> str:
     if not figures.problems:
-        return style.SUCCESS("Good: nothing lost, nothing sent twice, nothing sent for an order that was rolled back.")
+        return style.SUCCESS("Good: nothing lost, nothing sent twice, nothing sent for what was rolled back.")
     return style.ERROR("\n".join(["Not good:", *(f"  {problem}" for problem in figures.problems)]))
 
 

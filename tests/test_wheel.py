@@ -1,0 +1,175 @@
+"""Installed into somebody else's project: build the wheel, start a project, add two apps, run a job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+ROOT = Path(__file__).resolve().parent.parent
+DATABASE = "somebody_elses_shop"
+
+TASKS = """
+from jobs import task
+from shop.models import Order
+
+@task
+def ship(order_id: int) -> str:
+    Order.objects.filter(pk=order_id).update(shipped=True)
+    return f"shipped {order_id}"
+"""
+
+MODELS = """
+from django.db import models
+
+class Order(models.Model):
+    shipped = models.BooleanField(default=False)
+"""
+
+URLS = """
+from django.db import transaction
+from django.http import HttpResponse
+from django.urls import path
+from shop.models import Order
+from shop.tasks import ship
+
+def place(request):
+    with transaction.atomic():
+        order = Order.objects.create()
+        job = ship.enqueue(order.pk)
+        if request.GET.get("fail"):
+            transaction.set_rollback(True)
+    return HttpResponse(str(job.id))
+
+urlpatterns = [path("place/", place)]
+"""
+
+ASK = """
+import django; django.setup()
+from django.test import Client
+from shop.models import Order
+client = Client(SERVER_NAME="localhost")
+print(client.get("/place/").content.decode())
+client.get("/place/?fail=1")
+"""
+
+CHECK = """
+import django; django.setup()
+import jobs, outbox
+from jobs.models import FinishedJob, Job
+from outbox.models import Message
+from shop.models import Order
+done = FinishedJob.objects.get()
+print(str(done.id), done.state, done.result, Order.objects.get().shipped, Job.objects.count(), Message.objects.count())
+print(jobs.__file__)
+"""
+
+
+def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None, status: int = 0) -> str:
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    url = urlsplit(os.environ["DATABASE_URL"])
+    name = sql.Identifier(DATABASE)
+    with psycopg.connect(urlunsplit(url._replace(scheme="postgresql")), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        yield urlunsplit(url._replace(scheme="postgresql", path=f"/{DATABASE}"))
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def installed(wheel: Path, folder: Path) -> Path:
+    """An empty environment with the wheel in it; its python."""
+    uv = shutil.which("uv")
+    python = folder / "venv" / "bin" / "python"
+    if uv:
+        run(uv, "venv", "-q", "--python", sys.executable, folder / "venv", cwd=folder)
+        run(uv, "pip", "install", "-q", "--python", python, f"{wheel}[binary]", cwd=folder)
+    else:
+        run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+        run(python, "-m", "pip", "install", "-q", f"{wheel}[binary]", cwd=folder)
+    return python
+
+
+def test_the_wheel_holds_the_two_apps_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"outbox", "jobs"}
+    for needed in (
+        "outbox/migrations/0001_initial.py",
+        "jobs/migrations/0001_initial.py",
+        "jobs/management/commands/runworkers.py",
+        "outbox/management/commands/relay.py",
+        "jobs/py.typed",
+        "outbox/py.typed",
+    ):
+        assert needed in names
+
+
+def test_a_new_project_runs_a_job(wheel: Path, database: str, tmp_path: Path) -> None:
+    python = installed(wheel, tmp_path)
+    site = tmp_path / "site"
+    site.mkdir()
+    run(python, "-m", "django", "startproject", "mysite", site, cwd=tmp_path)
+    run(python, "manage.py", "startapp", "shop", cwd=site)
+    (site / "shop" / "models.py").write_text(MODELS)
+    (site / "shop" / "tasks.py").write_text(TASKS)
+    (site / "mysite" / "urls.py").write_text(URLS)
+    settings = site / "mysite" / "settings.py"
+    text = settings.read_text().replace(
+        "INSTALLED_APPS = [", "INSTALLED_APPS = [\n    'outbox',\n    'jobs',\n    'shop',"
+    )
+    settings.write_text(text)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "DATABASE_", "PYTHON", "TEST_"))}
+
+    refused = run(python, "manage.py", "check", cwd=site, env=env, status=1)
+    assert "jobs.E003" in refused and "Point DATABASES['default'] at PostgreSQL" in refused
+    refused = run(python, "manage.py", "runworkers", "--burst", cwd=site, env=env, status=1)
+    assert "Point DATABASES['default'] at PostgreSQL" in refused
+
+    url = urlsplit(database)
+    options = dict(part.split("=") for part in url.query.split("&")) if url.query else {}
+    host = options.get("host", url.hostname or "").replace("%2F", "/")
+    settings.write_text(
+        f"{text}\nDATABASES = {{'default': {{'ENGINE': 'django.db.backends.postgresql', 'NAME': {DATABASE!r},"
+        f" 'USER': {url.username or ''!r}, 'PASSWORD': {url.password or ''!r}, 'HOST': {host!r},"
+        f" 'PORT': {str(url.port or '')!r}}}}}\n"
+    )
+    missing = run(python, "manage.py", "runworkers", "--burst", cwd=site, env=env, status=1)
+    assert "manage.py migrate" in missing
+    run(python, "manage.py", "makemigrations", "shop", cwd=site, env=env)
+    assert "No changes detected" in run(
+        python, "manage.py", "makemigrations", "--check", "--dry-run", "outbox", "jobs", cwd=site, env=env
+    )
+    run(python, "manage.py", "migrate", cwd=site, env=env)
+    assert "no issues" in run(python, "manage.py", "check", cwd=site, env=env)
+
+    asking = {**env, "DJANGO_SETTINGS_MODULE": "mysite.settings"}
+    job = run(python, "-c", ASK, cwd=site, env=asking).split()[-1]
+    run(python, "manage.py", "runworkers", "--burst", "--slots", "1", cwd=site, env=env)
+
+    told, home = run(python, "-c", CHECK, cwd=site, env=asking).splitlines()[-2:]
+    assert told == f'{job} succeeded "shipped 1" True 0 0'
+    assert home.startswith(str(tmp_path))
