@@ -1,0 +1,114 @@
+"""What the documentation names exists, and what exists is documented."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import load_command_class
+
+from jobs.conf import JobsSettings
+from jobs.context import JobContext
+from jobs.declare import task
+from jobs.models import State
+from jobs.tasks import Task
+from outbox.conf import OutboxSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def rows(section: str) -> dict[str, str]:
+    """The first two columns of the table under a heading of docs/settings.md."""
+    part = text("docs/settings.md").split(f"## {section}\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", part, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("section", "settings"), [("OUTBOX", OutboxSettings), ("JOBS", JobsSettings)])
+def test_every_setting_is_documented_with_its_default(section: str, settings: Any) -> None:
+    documented = rows(section)
+    made = settings()
+
+    assert set(documented) == {field.name for field in fields(settings)}
+    for name, said in documented.items():
+        default = getattr(made, name)
+        if isinstance(default, timedelta):
+            assert said == f"{default.days} days"
+        else:
+            assert ast.literal_eval(said.strip("`")) == default
+
+
+@pytest.mark.parametrize(("app", "command"), [("jobs", "runworkers"), ("outbox", "relay")])
+def test_every_option_of_a_command_is_documented_and_the_other_way_round(app: str, command: str) -> None:
+    parser = load_command_class(app, command).create_parser("manage.py", command)
+    own = {
+        option
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--") and action.dest not in inherited()
+    }
+    everything = "\n".join(path.read_text() for path in DOCS)
+
+    for option in own:
+        assert re.search(rf"`[^`]*{option}\b", everything), f"{option} of {command} is not documented"
+    for said in re.findall(rf"manage\.py {command}((?: --[\w-]+(?: [\w.]+)?)+)", everything):
+        for option in re.findall(r"--[\w-]+", said):
+            assert option in parser._option_string_actions, f"{command} has no {option}"
+
+
+def inherited() -> set[str]:
+    from django.core.management.base import BaseCommand
+
+    return {action.dest for action in BaseCommand().create_parser("manage.py", "x")._actions}
+
+
+def test_every_command_named_exists() -> None:
+    from django.core.management import get_commands
+
+    named = {name for path in DOCS for name in re.findall(r"manage\.py (\w+)", path.read_text())}
+
+    assert named <= set(get_commands())
+
+
+def test_every_state_is_explained_and_no_other_is_named() -> None:
+    said = text("docs/design.md")
+
+    for state in State:
+        if state not in (State.WRITTEN, State.SET_ASIDE):  # their table says where they are
+            assert f"`{state.value}`" in said
+
+
+def test_the_options_of_task_and_using_are_documented() -> None:
+    said = text("docs/tasks.md")
+
+    for name in inspect.signature(task).parameters:
+        if name != "func":
+            assert f"`{name}`" in said
+    for name in inspect.signature(Task.using).parameters:
+        if name != "self":
+            assert f"`{name}`" in said
+    for field in fields(JobContext):
+        assert f"`{field.name}`" in said
+
+
+def test_links_lead_somewhere() -> None:
+    for path in DOCS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_two_commands_of_the_readme_are_the_ones_that_were_agreed() -> None:
+    said = text("README.md")
+
+    assert "pip install uv && uv run manage.py demo\n" in said
+    assert "pip install uv && uv run pytest\n" in said
