@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import django
 import environ  # type: ignore[import-untyped, unused-ignore]
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -71,8 +72,11 @@ DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data")))
 STATIC_URL = "static/"
 MEDIA_URL = "media/"
 MEDIA_ROOT = DATA_DIR / "media"
-EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-EMAIL_FILE_PATH = str(DATA_DIR / "mail")
+mail_folder, files = str(DATA_DIR / "mail"), "django.core.mail.backends.filebased.EmailBackend"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": files, "OPTIONS": {"file_path": mail_folder}}}
+else:
+    EMAIL_BACKEND, EMAIL_FILE_PATH = files, mail_folder
 DEFAULT_FROM_EMAIL = "shop@example.com"
 
 # The supplier of the demo shop is a page of the same site.

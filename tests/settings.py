@@ -14,7 +14,6 @@ from project.settings import DATABASES, INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 DATABASES = {**DATABASES, "other": {**DATABASES["default"], "TEST": {"NAME": "test_other"}}}
 DEBUG = False
-EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 OUTBOX: dict[str, object] = json.loads(os.environ.get("TEST_OUTBOX", "{}"))
 JOBS: dict[str, object] = {

@@ -77,9 +77,8 @@ def enqueue_jobs(order: Order) -> None:
     # By number and not by count(*): orders that are placed at the same time need not know of each other.
     if order.pk % REPORT_EVERY == 0:
         handles.append(sales_report.enqueue())
-    OrderJob.objects.bulk_create(
-        OrderJob(order=order, job=handle.id, task=handle.task.name) for handle in handles
-    )
+    remembered = (OrderJob(order=order, job=handle.id, task=handle.task.name) for handle in handles)
+    OrderJob.objects.bulk_create(remembered)
 
 
 @transaction.atomic

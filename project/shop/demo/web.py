@@ -1,7 +1,7 @@
 """The shop's web server for the demo: `python -m project.shop.demo.web PORT`.
 
-Django's own threaded server, as `runserver` has it, with one difference: an answer goes out in one piece. Of the
-small ones that `runserver` sends, the last waits 40 ms for an acknowledgement if connections are kept.
+Django's own threaded server, as `runserver` has it, with one difference: an answer goes out in one piece. Of
+the small ones that `runserver` sends, the last waits 40 ms for an acknowledgement on a kept connection.
 """
 
 from __future__ import annotations
