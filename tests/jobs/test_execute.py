@@ -16,7 +16,6 @@ from uuid import uuid4
 import pytest
 from django.utils.safestring import mark_safe
 from hypothesis import given
-from hypothesis import strategies as st
 
 from jobs.claim import Claimed
 from jobs.conf import JobsSettings
@@ -327,9 +326,7 @@ def test_arguments_that_cannot_be_read_are_the_end_of_the_job(arguments: str) ->
     assert outcome.traceback == ""
 
 
-@pytest.mark.parametrize(
-    ("args", "kwargs"), [([], {}), ([1, 2], {}), ([1], {"b": 2}), ([], {"b": 1}), ([1], {"a": 1})]
-)
+@pytest.mark.parametrize(("args", "kwargs"), [([], {}), ([1, 2], {}), ([1], {"b": 2}), ([], {"b": 1}), ([1], {"a": 1})])
 @pytest.mark.parametrize("lease", [1, MISFITS - 1])
 def test_a_call_that_does_not_fit_waits_for_a_worker_it_fits(
     args: list[Any], kwargs: dict[str, Any], lease: int

@@ -319,20 +319,16 @@ def test_a_batch_of_everything_at_once(ours: Session) -> None:
     jobs = claim(ours, 400)
     stale = set(chosen.sample([job.id for job in jobs], 60))
     drawn = {job.id: chosen.choice(list(WAYS)) for job in jobs}
-    outcomes = [
-        outcome(job, **WAYS[drawn[job.id]])._replace(lease=job.lease + (job.id in stale)) for job in jobs
-    ]
+    outcomes = [outcome(job, **WAYS[drawn[job.id]])._replace(lease=job.lease + (job.id in stale)) for job in jobs]
     chosen.shuffle(outcomes)
 
     ids = conclude(ours, outcomes)
 
     assert ids == {job.id for job in jobs} - stale
-    states = {id_: state for id_, state in ours.glance(Query("SELECT id, state FROM jobs_job"))}
-    states |= {id_: state for id_, state in ours.glance(Query("SELECT id, state FROM jobs_finishedjob"))}
+    states = dict(ours.glance(Query("SELECT id, state FROM jobs_job")))
+    states |= dict(ours.glance(Query("SELECT id, state FROM jobs_finishedjob")))
     leads_to = {"timed out": "retrying", "crashed": "ready", "handed back": "ready", "unknown": "scheduled"}
-    assert states == {
-        id_: "running" if id_ in stale else leads_to.get(way, way) for id_, way in drawn.items()
-    }
+    assert states == {id_: "running" if id_ in stale else leads_to.get(way, way) for id_, way in drawn.items()}
     noted = {id_ for id_, way in drawn.items() if way in ("retrying", "dead", "timed out", "crashed")} - stale
     assert set(Attempt.objects.values_list("job", flat=True)) == noted
     assert broken(ours) == []
@@ -358,16 +354,13 @@ def test_a_batch_is_written_whole_or_not_at_all(ours: Session) -> None:
 
 def run_once(session: Session, func: Any, **options: Any) -> UUID:
     """Enqueued, claimed, executed and written by a slot's code."""
+    session.run(Query("DELETE FROM jobs_job"), durable=False)
     job_id = new_id()
     JobFactory(id=job_id, max_attempts=2)
     (job,) = claim(session, 1)
     done = execute(job, a_task(func, **options), DEFAULTS, time.monotonic())
     assert conclude(session, [done]) == {job_id}
     return job_id
-
-
-def forget(session: Session) -> None:
-    session.run(Query("DELETE FROM jobs_job"), durable=False)
 
 
 @settings(properties, max_examples=60)
@@ -392,7 +385,6 @@ def test_whatever_a_task_raises_is_written(ours: Session, error: BaseException) 
 
     assert Job.objects.get(pk=job_id).state == "retrying"
     assert Attempt.objects.get(job=job_id).kind == "failed"
-    forget(ours)
 
 
 @settings(properties, max_examples=60)
@@ -406,7 +398,6 @@ def test_whatever_a_backoff_function_answers_is_written(ours: Session, answer: A
     # Read by Django too: a year over 9999 is one that nobody can look at.
     row = Job.objects.filter(pk=job_id).first() or FinishedJob.objects.get(pk=job_id)
     assert row.state in ("retrying", "dead")
-    forget(ours)
 
 
 @settings(properties, max_examples=30)
@@ -420,7 +411,6 @@ def test_whatever_an_error_says_is_written(ours: Session, message: str, note: st
     job_id = run_once(ours, fail)
 
     assert len(Job.objects.get(pk=job_id).error) <= 2000
-    forget(ours)
 
 
 # The log ------------------------------------------------------------------------------------------------------------

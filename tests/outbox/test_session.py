@@ -202,6 +202,15 @@ def test_its_rows_are_of_plain_types_whatever_django_has_registered(session: Ses
     assert written_at.tzinfo is not None
 
 
+def test_what_a_statement_is_given_is_not_in_its_text(session: Session) -> None:
+    query = Query("SELECT query, %s::text FROM pg_stat_activity WHERE pid = pg_backend_pid()", ("canary",))
+
+    ((text, given),) = session.run(query)
+
+    assert given == "canary"
+    assert "canary" not in text
+
+
 def test_its_name_is_seen_by_the_server() -> None:
     with opened(application_name="outbox-test") as session:
         assert show(session, "application_name") == "outbox-test"

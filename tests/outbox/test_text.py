@@ -41,7 +41,7 @@ def test_cleaned_text(text: str, cleaned: str) -> None:
 
 
 @pytest.mark.django_db
-@examples(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=any_text, limit=st.integers(1, 50))
 def test_any_text_can_be_stored_once_it_is_clean(text: str, limit: int) -> None:
     cleaned = clean(text, limit)

@@ -204,7 +204,7 @@ def test_each_alias_keeps_its_own_transaction(put: Callable[..., str], ends_well
 @on_both
 @pytest.mark.parametrize(
     ("url", "status", "written"),
-    [("/order", 200, 1), ("/crash", 500, 0), ("/500", 500, 0), ("/outside", 500, 1)],
+    [("/order", 200, 1), ("/crash", 500, 0), ("/500", 500, 0), ("/outside", 500, 1), ("/stream", 200, 2)],
 )
 def test_atomic_requests(settings: Any, monkeypatch: pytest.MonkeyPatch, url: str, status: int, written: int) -> None:
     settings.ROOT_URLCONF = "tests.support.site"
@@ -213,6 +213,8 @@ def test_atomic_requests(settings: Any, monkeypatch: pytest.MonkeyPatch, url: st
     answer = Client(raise_request_exception=False).get(url)
 
     assert answer.status_code == status
+    if answer.streaming:
+        assert b"".join(answer.streaming_content)  # type: ignore[attr-defined]
     assert len(committed()) == written
 
 
@@ -526,7 +528,7 @@ def eyes(transactional_db: None) -> Iterator[dict[str, psycopg.Connection[Row]]]
 
 
 @on_both
-@examples(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=programs)
 def test_whatever_the_nesting_the_messages_that_survive_are_those_of_the_blocks_that_did(
     eyes: dict[str, psycopg.Connection[Row]], program: list[Any]

@@ -150,8 +150,8 @@ HOMES = """SELECT id, count(*) FROM (SELECT uid AS id FROM outbox_message
   UNION ALL SELECT uid FROM outbox_setasidemessage
   UNION ALL SELECT id FROM jobs_job UNION ALL SELECT id FROM jobs_finishedjob) AS homes GROUP BY id"""
 
-BROKEN = """
-SELECT 'two homes', id::text FROM ({homes}) AS h(id, n) WHERE n > 1
+BROKEN = f"""
+SELECT 'two homes', id::text FROM ({HOMES}) AS h(id, n) WHERE n > 1
 UNION ALL SELECT 'running iff claimed', id::text FROM jobs_job
   WHERE (state = 'running') <> (worker IS NOT NULL) OR (state = 'running') <> (claimer IS NOT NULL)
 UNION ALL SELECT 'attempts over the limit', id::text FROM
@@ -166,7 +166,7 @@ UNION ALL SELECT 'an attempt of a lease that never was', job::text FROM jobs_att
 UNION ALL SELECT 'more attempts kept than spent', id::text FROM
   (SELECT id, attempts, crashes FROM jobs_job UNION ALL SELECT id, attempts, crashes FROM jobs_finishedjob) AS j
   WHERE (SELECT count(*) FROM jobs_attempt WHERE job = j.id) > attempts + crashes
-""".format(homes=HOMES)
+"""
 
 
 def broken(session: Session) -> list[tuple[str, str]]:

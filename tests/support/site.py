@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseServerError
+from django.http import HttpRequest, HttpResponse, HttpResponseServerError, StreamingHttpResponse
 from django.urls import path
 
 from tests import tasks
@@ -31,6 +33,16 @@ def order_outside_then_crash(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("the view fails after its enqueue")
 
 
+def order_and_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """The rest of a streamed answer is made after the request's transaction: what it writes commits by itself."""
+
+    def rest() -> Iterator[str]:
+        yield str(tasks.noop.enqueue(2).id)
+
+    tasks.noop.enqueue(1)
+    return StreamingHttpResponse(rest())
+
+
 def order_and_lose_the_connection(request: HttpRequest) -> HttpResponse:
     """The backend dies after the commit and before the wake-up: the hook stands before that of the enqueue."""
 
@@ -48,5 +60,6 @@ urlpatterns = [
     path("crash", order_then_crash),
     path("500", order_then_answer_500),
     path("outside", order_outside_then_crash),
+    path("stream", order_and_stream),
     path("lost", order_and_lose_the_connection),
 ]

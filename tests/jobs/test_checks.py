@@ -1,0 +1,137 @@
+"""`manage.py check` says beforehand what would go wrong, with an id and what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import Warning as CheckWarning
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+from jobs.checks import check_database, check_settings, unsupported
+from tests.support.processes import ROOT
+
+
+class ToTheOther:
+    def db_for_write(self, model: type[Any], **_: Any) -> str | None:
+        return "other" if model._meta.app_label == "outbox" else None
+
+
+def on_sqlite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_nothing_is_wrong_with_the_settings_of_the_tests() -> None:
+    assert run_checks(tags=["jobs"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("JOBS", {"MAX_DEPTHS": 5}, "Did you mean 'MAX_DEPTH'"),
+        ("JOBS", {"MAX_DEPTH": "5"}, "it must be int"),
+        ("JOBS", {"MAX_DEPTH": 0}, "give a number from 1"),
+        ("JOBS", ["MAX_DEPTH"], "must be a dict"),
+        ("OUTBOX", {"NOTIFI": True}, "Did you mean 'NOTIFY'"),
+        ("OUTBOX", {"BATCH": 0}, "give a whole number"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_of_the_check(settings: Any, name: str, given: Any, said: str) -> None:
+    setattr(settings, name, given)
+
+    errors = [*check_settings(), *check_database()]
+
+    assert [error.id for error in errors] == ["jobs.E001"]
+    assert said in errors[0].msg
+
+
+def test_every_problem_is_said_at_once(settings: Any) -> None:
+    settings.JOBS = {"MAX_DEPTH": 0, "SLOTS": 0}
+    settings.OUTBOX = {"BATCH": 0}
+
+    assert [error.id for error in check_settings()] == ["jobs.E001"] * 3
+
+
+def test_a_database_that_is_not_configured(settings: Any) -> None:
+    settings.JOBS = {"DATABASE": "nowhere"}
+
+    (error,) = check_database()
+
+    assert (error.id, error.is_serious()) == ("jobs.E002", True)
+    assert "'nowhere', which settings.DATABASES does not have" in error.msg
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", "mysql", "oracle"])
+def test_a_database_that_is_no_postgresql(monkeypatch: pytest.MonkeyPatch, vendor: str) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", vendor)
+    monkeypatch.setattr(connections["default"], "display_name", vendor.title())
+
+    (error,) = check_database()
+
+    assert (error.id, error.is_serious()) == ("jobs.E003", True)
+    assert f"needs PostgreSQL 14 or later; the database 'default' is {vendor.title()}. Point DATABASES" in error.msg
+    assert error.hint
+
+
+def test_postgresql_is_supported() -> None:
+    assert unsupported("default") is None
+
+
+def test_messages_that_are_written_where_the_queue_is_not_are_warned_about(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [ToTheOther()]
+
+    (warning,) = check_database()
+
+    assert isinstance(warning, CheckWarning)
+    assert warning.id == "jobs.W001"
+    assert "written to the database 'other' and the queue is in 'default'" in warning.msg
+    assert warning.hint == "Route the outbox to 'default', or set JOBS[\"DATABASE\"] to 'other'."
+
+
+def test_a_queue_that_follows_the_outbox_is_fine(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [ToTheOther()]
+    settings.JOBS = {"DATABASE": "other"}
+
+    assert check_database() == []
+
+
+@pytest.mark.parametrize("command", ["runworkers", "relay"])
+def test_the_commands_do_not_start_with_wrong_settings(settings: Any, command: str) -> None:
+    settings.JOBS = {"MAX_DEPTHS": 5}
+
+    with pytest.raises(Exception, match="Did you mean 'MAX_DEPTH'"):
+        call_command(command, skip_checks=False)
+
+
+@pytest.mark.parametrize("command", ["check", "runworkers"])
+def test_on_sqlite_it_is_refused_with_what_to_do(tmp_path: Path, command: str) -> None:
+    said = on_sqlite(tmp_path, command)
+
+    assert said.returncode != 0
+    assert "needs PostgreSQL" in said.stderr
+    assert "SQLite" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_the_relay_refuses_a_database_that_is_no_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+
+    with pytest.raises(CommandError, match="The relay needs PostgreSQL; the database 'default' is"):
+        call_command("relay", "--once")
