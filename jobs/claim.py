@@ -42,10 +42,11 @@ DISCOVER = """WITH RECURSIVE found AS (
   FROM found WHERE found.queue IS NOT NULL)
 SELECT queue FROM found WHERE queue IS NOT NULL"""
 
-BANDS = ((50, MAX_PRIORITY), (-49, 49), (MIN_PRIORITY, -50))
+HIGH, DEFAULT, LOW = BANDS = ((50, MAX_PRIORITY), (-49, 49), (MIN_PRIORITY, -50))
 
 LOW_FIRST_EVERY = 20
-"""One claim in so many serves the lowest band first: low is never starved."""
+"""One claim in so many serves the lowest band first: low is never starved. Half way between two of these, every
+second time, the default band comes first: it may stand between endless high and endless low."""
 
 
 class Claimed(NamedTuple):
@@ -67,6 +68,7 @@ class Claimed(NamedTuple):
     ready_at: datetime
 
 
+Band = tuple[int, int]
 Lane = tuple[str, int, int]
 
 
@@ -75,8 +77,9 @@ class Lanes:
     """Which queue and which band comes first, claim after claim.
 
     `strict`: the queues in the order given, each emptied before the next. With `weights`, a queue drawn by weight
-    comes first. Otherwise priority rules over all queues, and a queue takes turns at being first in its band. With
-    `any_queue` the queues are looked up as they come.
+    comes first. Otherwise priority rules over all queues, and a queue takes turns at being first in its band. When
+    it is low's turn its band comes first in all queues, but for strict ones. With `any_queue` the queues are looked
+    up as they come.
     """
 
     queues: Sequence[str]
@@ -87,14 +90,18 @@ class Lanes:
 
     def next(self) -> list[Lane]:
         claim = next(self._claims)
-        bands = BANDS[::-1] if claim % LOW_FIRST_EVERY == 0 else BANDS
+        bands = _bands(claim)
         if self.strict:
-            return [(queue, low, high) for queue in self.queues for low, high in bands]
-        if self.weights is not None:
-            return [(queue, low, high) for queue in self._drawn(self.weights) for low, high in bands]
-        turn = claim % max(1, len(self.queues))
-        turned = [*self.queues[turn:], *self.queues[:turn]]
-        return [(queue, low, high) for low, high in bands for queue in turned]
+            return [(queue, *band) for queue in self.queues for band in bands]
+        if self.weights is None:
+            # In the special claims `claim` is always a multiple of the same number: they count by themselves.
+            turn = (claim if bands is BANDS else claim // LOW_FIRST_EVERY) % max(1, len(self.queues))
+            queues = [*self.queues[turn:], *self.queues[:turn]]
+        else:
+            queues = self._drawn(self.weights)
+            if bands is BANDS:
+                return [(queue, *band) for queue in queues for band in bands]
+        return [(queue, *band) for band in bands for queue in queues]
 
     def discovered(self, rows: list[Row]) -> None:
         """Take the rows of DISCOVER."""
@@ -104,6 +111,15 @@ class Lanes:
         """All queues in a random order in which the heavier ones tend to come first."""
         keyed = [(random.random() ** (1.0 / weight), queue) for queue, weight in zip(self.queues, weights, strict=True)]  # noqa: S311
         return [queue for _, queue in sorted(keyed, reverse=True)]
+
+
+def _bands(claim: int) -> tuple[Band, ...]:
+    """The bands in the order in which this claim serves them."""
+    if claim % LOW_FIRST_EVERY == 0:
+        return LOW, DEFAULT, HIGH
+    if claim % (2 * LOW_FIRST_EVERY) == 3 * LOW_FIRST_EVERY // 2:
+        return DEFAULT, HIGH, LOW
+    return BANDS
 
 
 def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int) -> Query:

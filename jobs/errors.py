@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 
+LONGEST_WAIT = 3660 * 86_400.0
+"""Seconds, ten years: no wait is longer, or the time it ends at could not be written."""
+
+
 class JobsError(Exception):
     """Base of every error this package raises at its callers."""
 
@@ -54,6 +58,6 @@ class RetryAfter(Exception):
 
     def __init__(self, delay: float | timedelta, reason: str = "") -> None:
         self.delay = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if not self.delay >= 0:
-            raise ValueError(f"RetryAfter: delay must be 0 or more seconds, not {delay!r}.")
+        if not 0 <= self.delay <= LONGEST_WAIT:
+            raise ValueError(f"RetryAfter: delay must be from 0 to {LONGEST_WAIT:,.0f} seconds, not {delay!r}.")
         super().__init__(reason or f"again in {self.delay:g} s")

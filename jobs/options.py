@@ -11,13 +11,12 @@ from django.db import connections
 from jobs.conf import MAX_PRIORITY, MIN_PRIORITY, PRIORITIES, QUEUE_NAME, jobs_settings
 from jobs.context import JobContext
 from jobs.envelope import SOURCE_NAME, check_json
-from jobs.errors import InvalidOption
+from jobs.errors import LONGEST_WAIT, InvalidOption
 
 BackoffFunction: TypeAlias = Callable[[BaseException, JobContext], "float | timedelta | None"]
 Backoff: TypeAlias = "float | timedelta | Sequence[float | timedelta] | BackoffFunction"
 
 LONGEST = 30 * 86_400.0
-FARTHEST = timedelta(days=3660)
 
 
 class Unset:
@@ -49,7 +48,7 @@ def delay_seconds(value: float | timedelta) -> float:
         seconds = value * 60.0
     else:
         raise InvalidOption(f"delay={value!r}: give a number of minutes or a timedelta.")
-    if not 0 <= seconds <= FARTHEST.total_seconds():
+    if not 0 <= seconds <= LONGEST_WAIT:
         raise InvalidOption(f"delay={value!r}: give 0 or more minutes (or a timedelta), at most ten years.")
     return seconds
 

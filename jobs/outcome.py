@@ -15,7 +15,7 @@ from uuid import UUID
 
 from jobs.conf import JobsSettings
 from jobs.context import JobContext
-from jobs.errors import GiveUp, RetryAfter
+from jobs.errors import LONGEST_WAIT, GiveUp, RetryAfter
 
 
 class Happened(StrEnum):
@@ -167,7 +167,7 @@ def retry_wait(policy: Policy, error: BaseException, context: JobContext, settin
         return error.delay
     if callable(policy.backoff):
         answer = policy.backoff(error, context)
-        return None if answer is None else max(0.0, seconds(answer))
+        return None if answer is None else min(max(0.0, seconds(answer)), LONGEST_WAIT)
     return jittered(wait_of(policy.backoff or settings.BACKOFF, context.attempt), settings.BACKOFF_JITTER)
 
 

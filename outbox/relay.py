@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -84,7 +85,10 @@ class Moved(NamedTuple):
 def step(session: Session, deliver: Deliver, batch: int) -> Moved:
     """Move up to `batch` messages. Raises psycopg.OperationalError when the database is in trouble: nothing moved."""
     try:
-        return _move(session, deliver, batch)
+        try:
+            return _move(session, deliver, batch)
+        except psycopg.errors.DeadlockDetected:  # with a relay that delivers one by one: it has what it needs now
+            return _move(session, deliver, batch)
     except (psycopg.DataError, psycopg.IntegrityError, Undeliverable) as error:
         logger.warning("outbox: a batch was refused (%s); delivering its messages one by one", describe(error))
     except psycopg.Error:
@@ -110,11 +114,14 @@ def _move(session: Session, deliver: Deliver, batch: int) -> Moved:
 
 
 def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
-    """The same with a savepoint around each message, so that the poisoned one fails alone."""
+    """The same with a savepoint around each message, so that the poisoned one fails alone.
+
+    In the order of their ids, which is the order in which a destination takes its locks for a whole batch.
+    """
     rejected: list[tuple[Written, str]] = []
     with session.transaction(durable=False, pipelined=False) as connection:
         taken = read(connection.execute(MOVE, (batch,)))
-        for message in taken:
+        for message in sorted(taken, key=attrgetter("uid")):
             try:
                 with connection.transaction():
                     delivery = deliver([message])

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 
 from django.db import connections, transaction
+from psycopg.pq import TransactionStatus
 
 from outbox.conf import outbox_settings
 
@@ -44,11 +46,14 @@ def wake(alias: str) -> None:
         return
     _woken_at[alias] = now
     connection = connections[alias].connection
-    if connection is None:
-        return
+    if connection is None or connection.info.transaction_status == TransactionStatus.INTRANS:
+        return  # a test that runs commit hooks inside its transaction: a COMMIT of ours would end it
     try:
         # psycopg's own connection: no query log, no wrapper that counts or forbids queries sees it.
         connection.execute(WAKE)
     except Exception:
+        if not connection.closed:
+            with suppress(Exception):
+                connection.execute("ROLLBACK")  # the BEGIN above would otherwise be left open
         logger.warning("outbox: the wake-up after a commit on %r was lost; the relay finds it by itself", alias)
         logger.debug("outbox: lost wake-up", exc_info=True)

@@ -111,6 +111,14 @@ def test_the_heavier_queue_tends_to_come_first() -> None:
     assert 0.72 < firsts["a"] / 4000 < 0.78
 
 
+def test_when_it_is_lows_turn_it_comes_first_in_every_weighted_queue() -> None:
+    lanes = Lanes(QUEUES, weights=(5, 1, 1))
+
+    served = [lanes.next() for _ in range(LOW_FIRST_EVERY)][-1]
+
+    assert bands_of(served) == [(-100, -50)] * 3 + [(-49, 49)] * 3 + [(50, 100)] * 3
+
+
 def test_weights_that_are_the_same_are_fair() -> None:
     random.seed(7)
     lanes = Lanes(QUEUES, weights=(1, 1, 1))
@@ -123,7 +131,7 @@ def test_weights_that_are_the_same_are_fair() -> None:
 def test_a_queue_that_is_drawn_first_is_served_in_all_its_bands_first() -> None:
     lanes = Lanes(QUEUES, weights=(1, 1, 1))
 
-    for _ in range(40):
+    for _ in range(LOW_FIRST_EVERY - 1):
         order = [queue for queue, _, _ in lanes.next()]
 
         assert order[:3] == [order[0]] * 3 and order[3:6] == [order[3]] * 3
