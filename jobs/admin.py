@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from jobs.conf import PRIORITIES, jobs_settings
 from jobs.models import Attempt, FinishedJob, Job, Key, Worker
 from outbox.admin import ReadOnlyAdmin
+from outbox.text import clean
 
 ATTEMPT = '<details open><summary>{} {}: {}, {}</summary><p>{}</p><pre style="white-space:pre-wrap">{}</pre></details>'
 HIDDEN = "hidden: you lack the permission to see arguments and results"
@@ -44,6 +45,10 @@ class PriorityBand(admin.SimpleListFilter):
 class JobColumnsAdmin(QueueAdmin):
     """What the two homes of a job show alike."""
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        # Up to a megabyte each, and no list shows them; a page reads them when it does.
+        return super().get_queryset(request).defer(*self.secret)
+
     search_help_text = "Job id, source name or task (from the start)."
     list_filter: ClassVar[Any] = ["state", "queue", PriorityBand, "task"]
 
@@ -62,11 +67,12 @@ class JobColumnsAdmin(QueueAdmin):
         return request.user.has_perm("jobs.view_arguments")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        shown = [name for name in self.shown if self.has_view_arguments(request) or name not in self.secret]
+        shown = [name for name in self.shown if self.has_view_arguments(request) or name not in self.told_by]
         return shown if self.has_view_arguments(request) else [*shown, "hidden"]
 
     shown: ClassVar[list[str]] = []
-    secret = ("call", "outcome")
+    secret = ("arguments", "result")
+    told_by = ("call", "outcome")
 
     @admin.display(description="arguments")
     def call(self, job: Job | FinishedJob) -> SafeString:
@@ -158,5 +164,6 @@ class WorkerAdmin(QueueAdmin):
 
 def _pretty(text: str) -> SafeString:
     with suppress(ValueError, RecursionError):
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        pretty = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        text = clean(pretty, len(pretty))
     return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', text)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -161,11 +161,15 @@ def _checked(given: dict[str, Any]) -> Headers:
         raise ValueError(f"source_name {source_name[:220]!r}")
     if type(key) is not str or len(key) > 200:
         raise ValueError(f"key {key!r}")
+    if parent is not None and type(parent) is not str:
+        raise ValueError(f"parent {parent!r}")
     if type(depth) is not int or not 0 <= depth <= 32_000:
         raise ValueError(f"depth {depth!r}")
     due = None if run_after is None else datetime.fromisoformat(run_after)
-    if due is not None and due.tzinfo is None:
-        raise ValueError(f"run_after {run_after!r} has no time zone")
+    if due is not None:
+        if due.tzinfo is None:
+            raise ValueError(f"run_after {run_after!r} has no time zone")
+        due = due.astimezone(UTC)  # so that a time no calendar has is found here
     return Headers(
         task,
         queue,

@@ -32,7 +32,10 @@ SELECT id, task, queue, priority, max_attempts, source_name, arguments, enqueued
   CASE WHEN run_after > clock_timestamp() THEN 'scheduled' ELSE 'ready' END, clock_timestamp(), 0, 0, 0, ''
 FROM """
 
-ACCEPT = INSERT + GIVEN
+# What has ended under this id stays ended: the message is one that was delivered before.
+NOT_ENDED = "NOT EXISTS (SELECT 1 FROM jobs_finishedjob AS ended WHERE ended.id = given.id)"
+
+ACCEPT = f"{INSERT} {GIVEN} WHERE {NOT_ENDED}"
 
 # A keyed job exists only where its key was won. A relay that meets an uncommitted key of another relay waits for it
 # here, behind the requests, never in one; the keys are taken in the order of their ids so that two relays cannot wait
@@ -41,7 +44,7 @@ ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
   INSERT INTO jobs_key (id, task, key, expires_at)
   SELECT id, task, key, clock_timestamp() + %s::interval FROM given WHERE key <> '' ORDER BY id
   ON CONFLICT (id) DO NOTHING RETURNING id)
-{INSERT} given WHERE key = '' OR id IN (SELECT id FROM won)"""
+{INSERT} given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
 
 
 def accept(messages: list[Written]) -> Delivery:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from outbox.models import Message, SetAsideMessage
+from outbox.relay import replay
 from outbox.wake import wake_after_commit
 
 if TYPE_CHECKING:  # generic for the type checker only
@@ -23,6 +24,13 @@ class ReadOnlyAdmin(ModelAdmin):
 
     show_full_result_count = False  # a count of everything reads everything
     list_per_page = 50
+    secret: ClassVar[tuple[str, ...]] = ()
+    """Columns that may not be filtered by, or what they hold could be guessed."""
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        if lookup.partition("__")[0] in self.secret:
+            return False
+        return bool(super().lookup_allowed(lookup, value, request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -34,15 +42,33 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+class EnvelopeAdmin(ReadOnlyAdmin):
+    """What a message carries is for those who may see it."""
+
+    secret = ("body",)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        names = [field.name for field in self.model._meta.fields]
+        may = request.user.has_perm("outbox.view_body")
+        return names if may else ["hidden" if name == "body" else name for name in names]
+
+    @admin.display(description="body")
+    def hidden(self, message: Message | SetAsideMessage) -> str:
+        return "hidden: you lack the permission to see what messages carry"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["hidden"]
+
+
 @admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(EnvelopeAdmin):
     list_display = ["id", "uid", "written_at", "headers"]
     search_fields = ["=uid"]
     ordering = ["id"]
 
 
 @admin.register(SetAsideMessage)
-class SetAsideMessageAdmin(ReadOnlyAdmin):
+class SetAsideMessageAdmin(EnvelopeAdmin):
     list_display = ["id", "uid", "written_at", "set_aside_at", "error"]
     search_fields = ["=uid", "error"]
     ordering = ["id"]
@@ -51,12 +77,9 @@ class SetAsideMessageAdmin(ReadOnlyAdmin):
     @admin.action(description="Deliver the selected messages again", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: QuerySet[SetAsideMessage]) -> None:
         with transaction.atomic(using=queryset.db):
-            rows = list(queryset.select_for_update())
-            Message.objects.using(queryset.db).bulk_create(
-                Message(id=row.id, uid=row.uid, headers=row.headers, body=row.body, written_at=row.written_at)
-                for row in rows
-            )
-            queryset.model.objects.using(queryset.db).filter(pk__in=[row.pk for row in rows]).delete()
+            rows = list(queryset)
+            with connections[queryset.db].cursor() as cursor:
+                cursor.execute(*replay([row.pk for row in rows]))
             wake_after_commit(queryset.db)
         for row in rows:
             self.log_change(request, row, "Delivered again.")

@@ -32,13 +32,16 @@ class Message(Envelope):
 
     class Meta:
         verbose_name = "message"
-        permissions = [("replay_message", "Can deliver set-aside messages again")]
+        permissions = [
+            ("replay_message", "Can deliver set-aside messages again, or discard them"),
+            ("view_body", "Can see what messages carry"),
+        ]
 
 
 class SetAsideMessage(Envelope):
     """It could not be delivered. A person replays it (it goes back to the outbox) or discards it."""
 
-    id = models.BigIntegerField(primary_key=True, help_text="The number it had in the outbox.")
+    id = models.BigAutoField(primary_key=True)
     set_aside_at = models.DateTimeField(db_default=Now())
     error = models.TextField()
 

@@ -24,17 +24,19 @@ logger = logging.getLogger("outbox")
 
 # ARRAY(...) with LIMIT is computed once, before the DELETE; `id IN (SELECT ... LIMIT n)` may be planned as a join
 # that runs the subquery again for each row and then moves the whole table. ctid is safe here: the subquery holds the
-# row locks. Without SKIP LOCKED a second relay would wait for the first instead of taking the next rows.
+# row locks. Without SKIP LOCKED a second relay would wait for the first instead of taking the next rows. Without the
+# bounds a time that Python has no word for could not even be read, and would hold up all the others.
 MOVE = """DELETE FROM outbox_message WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM outbox_message ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))
-RETURNING id, uid, headers, body, written_at"""
+RETURNING id, uid, headers, body,
+  greatest(least(written_at, '9998-01-01 00:00+00'), '0002-01-01 00:00+00') AS written_at"""
 
-SET_ASIDE = """INSERT INTO outbox_setasidemessage (id, uid, headers, body, written_at, error)
-SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])"""
+SET_ASIDE = """INSERT INTO outbox_setasidemessage (uid, headers, body, written_at, error)
+SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])"""
 
 REPLAY = """WITH back AS (DELETE FROM outbox_setasidemessage WHERE id = ANY(%s::bigint[])
-  RETURNING id, uid, headers, body, written_at)
-INSERT INTO outbox_message (id, uid, headers, body, written_at) SELECT * FROM back RETURNING id"""
+  RETURNING uid, headers, body, written_at)
+INSERT INTO outbox_message (uid, headers, body, written_at) SELECT * FROM back RETURNING uid"""
 
 
 class Written(NamedTuple):
@@ -146,12 +148,12 @@ def read(cursor: psycopg.Cursor[Row]) -> list[Written]:
 
 
 def set_aside(rejected: Iterable[tuple[Written, str]]) -> Query:
-    columns = zip(*((*message, error) for message, error in rejected), strict=True)
+    columns = zip(*((*message[1:], error) for message, error in rejected), strict=True)
     return Query(SET_ASIDE, [list(column) for column in columns])
 
 
 def replay(ids: list[int]) -> Query:
-    """Put set-aside messages back into the outbox; its rows are the numbers that were there."""
+    """Put set-aside messages back into the outbox; its rows are the ids of those that were there."""
     return Query(REPLAY, (ids,))
 
 

@@ -152,9 +152,16 @@ class Session:
 
     def wait(self, seconds: float, *fds: int) -> bool:
         """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified."""
-        own = (self.connection.fileno(),) if self._channels else ()
-        wait_readable((*fds, *own), seconds)
-        return bool(self._channels) and len(list(self.connection.notifies(timeout=0))) > 0
+        if not self._channels:
+            wait_readable(fds, seconds)
+            return False
+        if not self._notified():  # one that came with the answer to a statement is no longer on the socket
+            wait_readable((*fds, self.connection.fileno()), seconds)
+            return self._notified()
+        return True
+
+    def _notified(self) -> bool:
+        return any(True for _ in self.connection.notifies(timeout=0))
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

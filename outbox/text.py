@@ -21,4 +21,5 @@ def describe(error: BaseException) -> str:
         message = str(error)
     except Exception:
         message = "(its message could not be read)"
-    return clean(f"{name}: {message}" if message else name, 2000)
+    # In one line, or it could pass for another line of a log.
+    return clean(r"\n".join(f"{name}: {message}".splitlines()) if message else name, 2000)

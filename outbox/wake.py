@@ -42,7 +42,7 @@ def wake_after_commit(alias: str) -> None:
 def wake(alias: str) -> None:
     """Notify now, unless this process did a moment ago (the relay looks again for that long)."""
     now = time.monotonic()
-    if now - _woken_at.get(alias, 0.0) < QUIET_FOR:
+    if now - _woken_at.get(alias, -QUIET_FOR) < QUIET_FOR:
         return
     _woken_at[alias] = now
     connection = connections[alias].connection

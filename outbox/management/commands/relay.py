@@ -46,10 +46,13 @@ class Command(BaseCommand):
             )
         destination()
         session = Session(alias, application_name=f"outbox-relay-{process_name()}"[:63])
-        if options["once"] or options["replay"]:
-            self._once(session, options)
-        else:
-            self._run(session, options["verbosity"])
+        try:
+            if options["once"] or options["replay"]:
+                self._once(session, options)
+            else:
+                self._run(session, options["verbosity"])
+        finally:
+            session.close()
 
     def _once(self, session: Session, options: dict[str, Any]) -> None:
         done = {"replayed": 0, "delivered": 0, "set_aside": 0}
