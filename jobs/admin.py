@@ -71,7 +71,7 @@ class JobColumnsAdmin(QueueAdmin):
         return shown if self.has_view_arguments(request) else [*shown, "hidden"]
 
     shown: ClassVar[list[str]] = []
-    secret = ("arguments", "result")
+    secret = ("arguments",)
     told_by = ("call", "outcome")
 
     @admin.display(description="arguments")
@@ -123,6 +123,7 @@ class JobAdmin(JobColumnsAdmin):
 
 @admin.register(FinishedJob)
 class FinishedJobAdmin(JobColumnsAdmin):
+    secret = ("arguments", "result")
     list_display = ["id", "state", "label", "queue", "band", "tries", "ended_at", "took", "error"]
     ordering = ["-ended_at"]
     list_filter = ["state", "queue", PriorityBand, ("ended_at", admin.DateFieldListFilter), "task"]

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntEnum
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from uuid import UUID
 HEAD = struct.Struct("=qii")  # worker, phase, burst over
 CHILD = struct.Struct("=dqiidq")  # stamp, claimer, idle, stepping, stepping since, doomed
 PLACE = struct.Struct("=Q16siqddQ")  # turn, job, lease, claimer, started, deadline, turn
+TURN = struct.Struct("=Q")
+KEPT = struct.Struct("=H")
 NOTE = struct.Struct("=I")
 NOTE_BYTES = 8192
 NOBODY = bytes(16)
@@ -55,7 +58,8 @@ class Child:
         self._memory = memory
         self._offset = offset
         self._first = offset + CHILD.size
-        self._note = self._first + places * PLACE.size
+        self._kept = self._first + places * PLACE.size
+        self._note = self._kept + KEPT.size + places * len(NOBODY)
         self._places = places
         self._turn = 0
 
@@ -126,14 +130,34 @@ class Child:
 
     def at(self, place: int) -> Running | None:
         """The job at a place; None when it is free or just being written."""
-        fields = PLACE.unpack_from(self._memory, self._first + place * PLACE.size)
-        first, job, lease, claimer, started, deadline, last = fields
+        offset = self._first + place * PLACE.size
+        # The turn at the end is read before all else and the one at the start after it: who writes begins at the
+        # start, so a writing that began meanwhile shows there.
+        (last,) = TURN.unpack_from(self._memory, offset + PLACE.size - TURN.size)
+        _, job, lease, claimer, started, deadline, _ = PLACE.unpack_from(self._memory, offset)
+        (first,) = TURN.unpack_from(self._memory, offset)
         if job == NOBODY or first != last:
             return None
         return Running(place, first, UUID(bytes=job), lease, claimer, started, deadline)
 
     def running(self) -> list[Running]:
         return [job for place in range(self._places) if (job := self.at(place)) is not None]
+
+    # The jobs it has ended and not yet written -----------------------------------------------------------------------
+
+    def keep(self, jobs: Iterable[UUID]) -> None:
+        """Say which jobs, claimed under a former number, are still in the slot's hands, executed or not."""
+        content = b"".join(job.bytes for job in jobs)[: self._places * len(NOBODY)]
+        # Where the reader is cut off it sees the old ones or some of both, and none of them is anybody else's.
+        start = self._kept + KEPT.size
+        self._memory[start : start + len(content)] = content
+        KEPT.pack_into(self._memory, self._kept, len(content) // len(NOBODY))
+
+    def kept(self) -> list[UUID]:
+        (count,) = KEPT.unpack_from(self._memory, self._kept)
+        start = self._kept + KEPT.size
+        content = self._memory[start : start + min(count, self._places) * len(NOBODY)]
+        return [UUID(bytes=content[n : n + 16]) for n in range(0, len(content), 16)]
 
     # Its last words -----------------------------------------------------------------------------------------------
 
@@ -153,8 +177,8 @@ class Board:
     """The whole board: keeper, relay, and `slots` slots of `places` places each, with a pipe to wake each slot."""
 
     def __init__(self, slots: int, places: int) -> None:
-        caretaker = CHILD.size + NOTE.size + NOTE_BYTES
-        slot = CHILD.size + places * PLACE.size + NOTE.size + NOTE_BYTES
+        caretaker = CHILD.size + KEPT.size + NOTE.size + NOTE_BYTES
+        slot = caretaker + places * (PLACE.size + len(NOBODY))
         self._memory = mmap.mmap(-1, HEAD.size + 2 * caretaker + slots * slot)
         first = HEAD.size
         self.keeper = Child(self._memory, first, 0)
@@ -189,6 +213,12 @@ class Board:
     @burst_over.setter
     def burst_over(self, value: bool) -> None:
         struct.pack_into("=i", self._memory, 12, value)
+
+    def in_hands(self) -> list[UUID]:
+        """The jobs that a living slot is executing or has yet to write the outcome of."""
+        return [job.job for slot in self.slots for job in slot.running()] + [
+            job for slot in self.slots for job in slot.kept()
+        ]
 
     def wake(self, slot: int) -> None:
         _write(self.pipes[slot][1])

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 logger = logging.getLogger("jobs")
 
@@ -81,37 +82,54 @@ def kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+class Process(NamedTuple):
+    """A line of the process table."""
+
+    pid: int
+    parent: int
+    group: int
+
+
 def kill_tree(pid: int, *, patience: float = 0.5) -> None:
     """Kill everything below `pid`, then `pid` itself. The root is stopped meanwhile, so it starts nothing new."""
     kill(pid, signal.SIGSTOP)
     until = time.monotonic() + patience
     while time.monotonic() < until:
-        below = descendants(pid)
+        below = below_of(pid)
         if not below:
             break
-        # All are stopped before the first is killed, or one that forks fast stays ahead of the walk.
+        # All are stopped before the first is killed, and whole groups at once: one that forks fast stays ahead of
+        # a walk, but not of a signal to its group. A slot leads a session of its own, so the groups below it hold
+        # nobody else.
+        for group in {process.group for process in below} - {os.getpgrp(), 0}:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGSTOP)
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for victim in below:
-                kill(victim, number)
+                kill(victim.pid, number)
         time.sleep(0.002)
     kill(pid, signal.SIGKILL)
 
 
 def descendants(pid: int) -> list[int]:
     """The living processes below `pid`, parents before their children."""
-    children: dict[int, list[int]] = {}
-    for child, parent in process_table():
-        children.setdefault(parent, []).append(child)
-    found: list[int] = []
-    front = [pid]
+    return [process.pid for process in below_of(pid)]
+
+
+def below_of(pid: int) -> list[Process]:
+    children: dict[int, list[Process]] = {}
+    for process in process_table():
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    front = children.get(pid, [])
     while front:
-        front = [child for parent in front for child in children.get(parent, ())]
         found += front
+        front = [child for process in front for child in children.get(process.pid, ())]
     return found
 
 
-def process_table() -> list[tuple[int, int]]:
-    """(pid, parent) of every process that is not already dead."""
+def process_table() -> list[Process]:
+    """Every process that is not already dead."""
     if not PROC.joinpath("self/stat").exists():
         return _process_table_by_ps()
     table = []
@@ -119,13 +137,15 @@ def process_table() -> list[tuple[int, int]]:
         if entry.name.isdigit():
             with suppress(OSError, ValueError, IndexError):
                 # The command's name stands in parentheses and may hold anything, so read after the last one.
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                state, parent, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
                 if state not in "ZX":
-                    table.append((int(entry.name), int(parent)))
+                    table.append(Process(int(entry.name), int(parent), int(group)))
     return table
 
 
-def _process_table_by_ps() -> list[tuple[int, int]]:
-    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,state="], capture_output=True, text=True, check=False).stdout  # noqa: S607
+def _process_table_by_ps() -> list[Process]:
+    listing = subprocess.run(  # noqa: S607
+        ["ps", "-axo", "pid=,ppid=,pgid=,state="], capture_output=True, text=True, check=False
+    ).stdout
     rows = (line.split() for line in listing.splitlines())
-    return [(int(pid), int(parent)) for pid, parent, state in rows if not state.startswith("Z")]
+    return [Process(int(pid), int(ppid), int(pgid)) for pid, ppid, pgid, state in rows if not state.startswith("Z")]

@@ -113,6 +113,10 @@ class JobsSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 found.append(f'JOBS["{name}"] is {value!r}: give a number from {low:g} to {high:g}.')
+        for name in ("KEEP_SUCCEEDED", "KEEP_DEAD", "KEEP_KEYS"):
+            keep = getattr(self, name)
+            if keep is not None and not timedelta(0) <= keep <= timedelta(days=36_600):
+                found.append(f'JOBS["{name}"] is {keep!r}: give 0 or more, at most a hundred years, or None for ever.')
         if not self.BACKOFF or not all(isinstance(n, int | float) and n >= 0 for n in self.BACKOFF):
             found.append(f'JOBS["BACKOFF"] is {self.BACKOFF!r}: give one or more numbers of seconds, 0 or more.')
         if self.DEAD_AFTER < 3 * self.HEARTBEAT:

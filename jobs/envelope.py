@@ -25,12 +25,24 @@ from outbox.errors import Undeliverable
 
 VERSION = 1
 MAX_NESTING = 64
+MAX_VALUES = 1_000_000
+"""Items of all lists and dicts together. A list that holds another twice counts it twice, as JSON would."""
+MAX_DIGITS = 4000
+TOO_LONG = 10**MAX_DIGITS
 
 TASK_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_\-./]{0,200}\Z")
 
 dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 """The one spelling of JSON that is stored: compact, real UTF-8, no NaN or Infinity."""
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+loads = json.JSONDecoder(parse_constant=_no_json).decode
+"""Reads what `dumps` wrote, and none of the words that Python's own reader takes besides."""
 
 
 class Headers(NamedTuple):
@@ -48,48 +60,64 @@ class Headers(NamedTuple):
     depth: int
 
 
-def check_json(value: Any, where: str, depth: int = 0) -> str | None:
+def check_json(value: Any, where: str) -> str | None:
     """Why `value` would not come back from JSON exactly as it is, naming the place; None when it would.
 
     Only the exact types count: a subclass (an enum member, Django's SafeString) would come back as its base.
     """
+    problem = _problem(value, 0, [MAX_VALUES])
+    return None if problem is None else where + problem
+
+
+def _problem(value: Any, depth: int, left: list[int]) -> str | None:
+    """The path from here to what is wrong, and what it is. The path is put together only where there is one."""
     kind = type(value)
     if kind is str:
-        return _check_text(value, where)
+        return _text_problem(value)
     if value is None or kind is bool:
         return None
     if kind is int:
-        return f"{where} is a whole number of over 4000 digits" if value.bit_length() > 13_000 else None
+        return f" is a whole number of over {MAX_DIGITS} digits" if abs(value) >= TOO_LONG else None
     if kind is float:
-        return None if value - value == 0 else f"{where} is {value!r}, which JSON cannot say"
+        return None if value - value == 0 else f" is {value!r}, which JSON cannot say"
+    if kind is not list and kind is not dict:
+        return f" is {_describe(kind)}{_hint(value)}"
     if depth >= MAX_NESTING:
-        return f"{where} is nested deeper than {MAX_NESTING} levels"
+        return f" is nested deeper than {MAX_NESTING} levels"
+    left[0] -= len(value)
+    if left[0] < 0:
+        return f" holds more than {MAX_VALUES:,} values"
     if kind is list:
         for index, item in enumerate(value):
-            if (problem := check_json(item, f"{where}[{index}]", depth + 1)) is not None:
-                return problem
+            if (problem := _problem(item, depth + 1, left)) is not None:
+                return f"[{index}]{problem}"
         return None
-    if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                return f"{where} has the key {key!r}; keys must be str"
-            if (problem := _check_text(key, f"{where}: a key")) is not None:
-                return problem
-            if (problem := check_json(item, f"{where}[{key!r}]", depth + 1)) is not None:
-                return problem
-        return None
-    return f"{where} is {_describe(kind)}{_hint(value)}"
+    for key, item in value.items():
+        if type(key) is not str:
+            return f" has the key {_shown(key)}; keys must be str"
+        if (problem := _text_problem(key)) is not None:
+            return f": a key{problem}"
+        if (problem := _problem(item, depth + 1, left)) is not None:
+            return f"[{key!r}]{problem}"
+    return None
 
 
-def _check_text(text: str, where: str) -> str | None:
+def _text_problem(text: str) -> str | None:
     if "\x00" in text:
-        return f"{where} contains a NUL character, which PostgreSQL cannot store"
+        return " contains a NUL character, which PostgreSQL cannot store"
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            return f"{where} contains a lone surrogate, which is not text"
+            return " contains a lone surrogate, which is not text"
     return None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return f"of type {type(value).__qualname__}"
 
 
 def _describe(kind: type) -> str:
@@ -98,6 +126,13 @@ def _describe(kind: type) -> str:
 
 
 def _hint(value: Any) -> str:
+    try:
+        return _what_to_pass(value)
+    except Exception:  # what an object answers to a look is its own affair
+        return ""
+
+
+def _what_to_pass(value: Any) -> str:
     if isinstance(value, str | int | float):
         base = next(kind for kind in (bool, str, int, float) if isinstance(value, kind)).__name__
         return f"; pass {base}(...) of it"
@@ -120,7 +155,7 @@ def pack_body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
 def unpack_body(body: str) -> tuple[list[Any], dict[str, Any]]:
     """The arguments in a body; raises ValueError for anything that is not one."""
     try:
-        content = json.loads(body)
+        content = loads(body)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if type(content) is not dict or type(content.get("args")) is not list or type(content.get("kwargs")) is not dict:
@@ -131,7 +166,7 @@ def unpack_body(body: str) -> tuple[list[Any], dict[str, Any]]:
 def unpack_headers(text: str) -> Headers:
     """The headers of a message; raises Undeliverable with the reason for anything that is not right."""
     try:
-        given = json.loads(text)
+        given = loads(text)
     except (ValueError, RecursionError) as error:
         raise Undeliverable(f"the headers are not JSON: {error}") from None
     if type(given) is not dict:

@@ -130,7 +130,9 @@ def failed(
     happened = Happened.TIMED_OUT if isinstance(error, TimedOut) else Happened.FAILED
     try:
         wait = retry_wait(task, error, context, settings)
-    except Exception as broken:
+    except TimeLimit:
+        raise
+    except BaseException as broken:
         trouble = Trouble(f"{trouble.error} (its backoff function raised {describe(broken)})", trouble.traceback)
         wait = settings.BACKOFF[0]
     return decide(job, happened, settings, trouble=trouble, started=started, retry_in=wait)
@@ -171,7 +173,7 @@ def traceback_of(error: BaseException) -> str:
     try:
         frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
         text = "".join(tracebacks.format_exception(type(error), error, frames))
-    except Exception:
+    except BaseException:
         return "(the traceback could not be formatted)"
     if len(text) > TRACEBACK_LIMIT:
         text = "…" + text[-TRACEBACK_LIMIT:]

@@ -63,15 +63,16 @@ class JobHandle(Generic[R]):
     def _look(self) -> bool:
         queue = jobs_settings().DATABASE
         outbox = self.database or queue
-        self._record = None
-        if Message.objects.using(outbox).filter(uid=self.id).exists():
-            self._state = State.WRITTEN
-            return True
+        self._state = self._record = None
+        written = Message.objects.using(outbox).filter(uid=self.id).exists()
         self._record = Job.objects.using(queue).filter(pk=self.id).first()
         if self._record is None:
             self._record = FinishedJob.objects.using(queue).filter(pk=self.id).first()
-        if self._record is not None:
+        if self._record is not None:  # a message as well: the same idempotency key, enqueued again
             self._state = State(self._record.state)
+            return True
+        if written:
+            self._state = State.WRITTEN
             return True
         if SetAsideMessage.objects.using(outbox).filter(uid=self.id).exists():
             self._state = State.SET_ASIDE

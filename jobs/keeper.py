@@ -80,7 +80,7 @@ class Keeper:
         self._board.keeper.stamp()
         # The board first, then the messages: a slot that is wiped from the board has its verdict sent before.
         claimers = [slot.claimer for slot in self._board.slots]
-        running = [job.job for slot in self._board.slots for job in slot.running()]
+        running = self._board.in_hands()
         self._receive()
         if not self._board.worker and not self._leaving:
             self._register()

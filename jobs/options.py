@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from django.db import connections
@@ -45,7 +45,7 @@ def delay_seconds(value: float | timedelta) -> float:
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = value * 60.0
+        seconds = min(value, LONGEST_WAIT) * 60.0
     else:
         raise InvalidOption(f"delay={value!r}: give a number of minutes or a timedelta.")
     if not 0 <= seconds <= LONGEST_WAIT:
@@ -58,6 +58,10 @@ def check_run_after(value: datetime | None) -> None:
         return
     if not isinstance(value, datetime):
         raise InvalidOption(f"run_after={value!r}: give an aware datetime (for a wait from now, use delay=).")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidOption(f"run_after={value!r} is before the first or after the last year there is.") from None
     if value.utcoffset() is None:
         raise InvalidOption(f"run_after={value!r} has no time zone: give an aware datetime, e.g. timezone.now() + ….")
 
@@ -96,14 +100,14 @@ def check_timeout(value: float | None) -> None:
 def check_key(value: str | None) -> None:
     if value is None:
         return
-    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+    if type(value) is not str or not 1 <= len(value) <= 200:
         raise InvalidOption(f"idempotency_key={value!r}: give 1 to 200 characters.")
-    if (problem := check_json(str(value), "idempotency_key")) is not None:
+    if (problem := check_json(value, "idempotency_key")) is not None:
         raise InvalidOption(f"{problem}.")
 
 
 def check_database(value: str | None) -> None:
-    if value is not None and value not in connections.settings:
+    if value is not None and (not isinstance(value, str) or value not in connections.settings):
         raise InvalidOption(f"database={value!r}: settings.DATABASES has {', '.join(map(repr, connections.settings))}.")
 
 

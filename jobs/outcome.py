@@ -130,7 +130,7 @@ def decide(
     elif happened in (Happened.FAILED, Happened.TIMED_OUT):
         attempts += 1
         if retry_in is not None and attempts < job.max_attempts:
-            state, delay = "retrying", retry_in
+            state, delay = "retrying", min(retry_in, LONGEST_WAIT)
         else:
             state = "dead"
     elif happened is Happened.UNREADABLE:

@@ -27,6 +27,7 @@ from jobs.intake import CHANNEL
 from jobs.outcome import Happened, Outcome, decide
 from outbox import loop
 from outbox.session import Query, Session, wait_readable
+from outbox.text import describe
 
 logger = logging.getLogger("jobs")
 
@@ -80,6 +81,8 @@ class Pump:
         self._flushed_at = 0.0
         self._dry = False
         self._only_async = False
+        self._alone = False
+        self._kept: set[UUID] = set()
         self.watch: Callable[[], float] = lambda: SAFETY_POLL
         """Looks after the running job; answers the seconds until it wants to look again."""
 
@@ -137,7 +140,7 @@ class Pump:
     def _wanted(self) -> int:
         """How many jobs to claim: about 0.1 s of work, and never more than can be started."""
         room = len(self.free_places) - len(self.buffer)  # all that waits may turn out async
-        if self._dry or room <= 0 or len(self.done) > 4 * MOST:
+        if self._dry or room <= 0 or len(self.done) > 4 * MOST or self._must_be_alone():
             return 0
         if self._only_async and self.busy_since is None:
             return min(room, MOST) if 2 * room >= self._places or not self.buffer else 0
@@ -157,10 +160,17 @@ class Pump:
     def _slow(self) -> bool:
         return bool(self.buffer) and self._busy_for() > SLOW
 
-    def _nothing_left(self) -> bool:
+    def _must_be_alone(self) -> bool:
+        """Whether a job that was running when a process died is in this slot's hands."""
+        self._alone = self._alone and (bool(self.buffer) or self._running())
+        return self._alone
+
+    def _running(self) -> bool:
         with self.taking:
-            running = self.busy_since is not None or len(self.free_places) < self._places
-        return not running and self.written_out
+            return self.busy_since is not None or len(self.free_places) < self._places
+
+    def _nothing_left(self) -> bool:
+        return not self._running() and self.written_out
 
     # The exchange -------------------------------------------------------------------------------------------------
 
@@ -178,7 +188,7 @@ class Pump:
             return 0.0
         rows = results.pop() if wanted else []
         self._told(outcomes, written(results))
-        return self._took(read(rows, lanes), wanted) if wanted else 0.0
+        return self._took(read(rows, lanes)) if wanted else 0.0
 
     def _write(self, outcomes: list[Outcome]) -> list[Query]:
         queries = finish(outcomes, self._board.worker) if outcomes else []
@@ -186,16 +196,20 @@ class Pump:
             queries.insert(0, Query(f"NOTIFY {CHANNEL}"))  # other workers may have a slot free for them
         return queries
 
-    def _told(self, outcomes: list[Outcome], ids: set[UUID], *, doubtful: bool = False) -> None:
+    def _told(self, outcomes: list[Outcome], ids: set[UUID]) -> None:
+        """These are written, or were no longer ours."""
         self._flushed_at = time.monotonic()
-        self._unwritten = []
+        self._unwritten = self._unwritten[len(outcomes) :]
         if outcomes:
-            tell(outcomes, ids, doubtful=doubtful)
+            tell(outcomes, ids, doubtful=self._doubtful)
+            if self._kept:
+                self._kept.difference_update(outcome.id for outcome in outcomes)
+                self._child.keep(self._kept)
             self._board.wake_idle(sum(outcome.state == "ready" for outcome in outcomes))
             if any(outcome.state == "retrying" for outcome in outcomes):
                 self._board.wake_mover()
 
-    def _took(self, jobs: list[Claimed], wanted: int) -> float:
+    def _took(self, jobs: list[Claimed]) -> float:
         """Pass on what was claimed; without any, sleep until woken."""
         if jobs:
             self._child.idle = False
@@ -207,6 +221,8 @@ class Pump:
                     decide(job, Happened.HANDED_BACK, self._settings) for job in jobs if job is not alone
                 ]
                 jobs = [alone]
+                self._flushed_at = 0.0  # the others wait for this write
+            self._alone = alone is not None
             self.buffer.extend(jobs)
             self.filled.set()
             return 0.0
@@ -218,17 +234,22 @@ class Pump:
         return 0.0
 
     def _write_singly(self) -> None:
-        """One of the outcomes cannot be stored as it is: write each alone, and that one without its texts."""
-        outcomes, self._unwritten = self._unwritten, []
-        for outcome in outcomes:
+        """One of the outcomes cannot be stored as it is: write each alone, and that one without its texts, or as the
+        end of its job: left running under a number that lives on, nobody would ever take it back."""
+        while self._unwritten:
+            outcome = self._unwritten[0]
             bare = outcome._replace(result=None, error="(what it said could not be stored)", traceback="")
-            for attempt in (outcome, bare):
+            end = bare._replace(state="dead", delay=0.0, error="(its outcome could not be stored)")
+            for attempt in (outcome, bare, end):
                 try:
-                    results = self._session.run_all(finish([attempt], self._board.worker))
-                    tell([attempt], written(results))
-                    break
+                    ids = written(self._session.run_all(self._write([attempt])))
                 except (psycopg.DataError, psycopg.IntegrityError) as error:
-                    logger.error("job %s: its outcome could not be written: %s", outcome.id, error)
+                    logger.error("job %s: its outcome could not be written: %s", outcome.id, describe(error))
+                else:
+                    self._told([attempt], ids)
+                    break
+            else:
+                self._told([outcome], set())
 
     # Handing back, and doubt --------------------------------------------------------------------------------------
 
@@ -247,13 +268,14 @@ class Pump:
 
     def _settle(self) -> float:
         """After a lost connection: write again what may or may not have been written, then take a new number."""
-        outcomes = self._collect()
-        if outcomes:
-            results = self._session.run_all(self._write(outcomes))
-            self._told(outcomes, written(results), doubtful=True)
+        while outcomes := self._collect():
+            self._exchange(outcomes, 0)
         with self.taking:
             if self.buffer or self.done:
                 return 0.0
+            # What is still being executed has the former number; the keeper must not take it for nobody's.
+            self._kept |= {job.job for job in self._child.running()}
+            self._child.keep(self._kept)
             self._child.claimer = random.getrandbits(62) + 1
             self._doubtful = False
         return 0.0

@@ -18,8 +18,10 @@ def checker(
     """
     signature = inspect.signature(func)
     parameters = list(signature.parameters.values())
+    taken = None
     if skip_first:
-        parameters = parameters[1:]
+        first, *parameters = parameters
+        taken = first.name if first.kind is first.POSITIONAL_OR_KEYWORD else None
         signature = signature.replace(parameters=parameters)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = sum(p.default is p.empty for p in positional)
@@ -30,6 +32,8 @@ def checker(
         # Most calls are positional only; Signature.bind costs some ten times this comparison.
         if not kwargs and not needs_keywords and required <= len(args) <= most:
             return
+        if taken in kwargs:
+            raise InvalidArguments(f"{name}{signature} cannot be called like this: {taken!r} is given by the worker.")
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:

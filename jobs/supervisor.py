@@ -241,9 +241,9 @@ class Supervisor:
     def _kill_orphans(self) -> None:
         """A dead slot's own children have become ours; a living slot keeps its own."""
         known = {post.pid for post in self._posts}
-        for pid, parent in child.process_table():
-            if parent == os.getpid() and pid not in known:
-                child.kill_tree(pid)
+        for process in child.process_table():
+            if process.parent == os.getpid() and process.pid not in known:
+                child.kill_tree(process.pid)
 
     # Limits and verdicts ------------------------------------------------------------------------------------------
 

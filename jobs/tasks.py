@@ -124,12 +124,12 @@ class Task(Generic[P, R]):
         if not isinstance(delay, Unset):
             changed |= {"delay": delay_seconds(delay), "run_after": None}
         if not isinstance(run_after, Unset):
-            if changed.get("delay"):
+            if run_after is not None and not isinstance(delay, Unset):
                 raise InvalidOption("delay= and run_after= were both given: give one of the two.")
             changed |= {"run_after": run_after, "delay": 0.0}
         return replace(self, **changed)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Write one job in the caller's transaction; returns its handle with the id at once.
 
         Raises InvalidArguments (or its kind PayloadTooLarge), TooDeep, or an OutboxError; then nothing is written.
@@ -137,7 +137,7 @@ class Task(Generic[P, R]):
         draft = self._draft(args, kwargs, self.idempotency_key)
         return JobHandle(draft.uid, self, write(draft, database=self.database))
 
-    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """`enqueue` for async code. It runs where Django's async ORM runs, so it shares that thread's transaction."""
         return await sync_to_async(self.enqueue)(*args, **kwargs)
 
@@ -152,6 +152,8 @@ class Task(Generic[P, R]):
         calls = list(calls)
         if self.idempotency_key is not None:
             raise InvalidOption("One idempotency_key for many calls is one job: give idempotency_keys=[...] instead.")
+        if isinstance(idempotency_keys, str):
+            raise InvalidOption("idempotency_keys= is one str: give a list with one key for each call.")
         keys = [None] * len(calls) if idempotency_keys is None else list(idempotency_keys)
         if len(keys) != len(calls):
             raise InvalidOption(f"idempotency_keys has {len(keys)} keys for {len(calls)} calls: give one for each.")
@@ -167,13 +169,13 @@ class Task(Generic[P, R]):
         """`enqueue_many` for async code."""
         return await sync_to_async(self.enqueue_many)(calls, idempotency_keys=idempotency_keys)
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now: no job, no retry, no limit."""
         given = (self._context(new_id(), 1), *args) if self.takes_context else args
         result = async_to_sync(self.func)(*given, **kwargs) if self.is_async else self.func(*given, **kwargs)
         return cast(R, result)
 
-    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """`call` for async code."""
         given = (self._context(new_id(), 1), *args) if self.takes_context else args
         run = self.func if self.is_async else sync_to_async(self.func)

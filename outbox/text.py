@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psycopg
+
 
 def clean(text: str, limit: int) -> str:
     """`text` without NUL and lone surrogates (each becomes U+FFFD), cut to `limit` characters with a mark."""
@@ -14,12 +16,19 @@ def clean(text: str, limit: int) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """One error as `module.Class: message`, as Python prints it, safe to store."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    """One error as `module.Class: message`, as Python prints it, safe to store.
+
+    Nothing an error does when it is read gets out of here. Of what PostgreSQL says only the first part is kept: its
+    details quote whole rows.
+    """
     try:
-        message = str(error)
-    except Exception:
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    except BaseException:
+        name = "(an error without a name)"
+    try:
+        message = (error.diag.message_primary if isinstance(error, psycopg.Error) else None) or str.__str__(str(error))
+    except BaseException:
         message = "(its message could not be read)"
     # In one line, or it could pass for another line of a log.
     return clean(r"\n".join(f"{name}: {message}".splitlines()) if message else name, 2000)

@@ -54,7 +54,7 @@ def keeper_sweeps(slot: Hands) -> int:
     return hand_back_left_over(
         slot.session,
         [each.claimer for each in slot.board.slots],
-        [job.job for each in slot.board.slots for job in each.running()],
+        slot.board.in_hands(),
         slot.board.worker,
         slot.settings,
     )

@@ -86,7 +86,7 @@ class Program:
             self.process.wait()
 
     def children(self) -> list[int]:
-        return [pid for pid, parent in child.process_table() if parent == self.pid]
+        return [pid for pid, parent, _ in child.process_table() if parent == self.pid]
 
     def child(self, name: str) -> int:
         """The pid of a child by its part: keeper, relay, slot-0, slot-1 ..."""
@@ -96,7 +96,7 @@ class Program:
 def named(supervisor: int) -> dict[str, int]:
     """The children of a supervisor by the title they give themselves."""
     found = {}
-    for pid, parent in child.process_table():
+    for pid, parent, _ in child.process_table():
         if parent == supervisor and (title := title_of(pid)):
             found[title] = pid
     return found
@@ -111,4 +111,4 @@ def title_of(pid: int) -> str:
 
 def alive(pid: int) -> bool:
     """Whether the process exists and is not just waiting to be reaped."""
-    return any(pid == known for known, _ in child.process_table())
+    return any(pid == known for known, _, _ in child.process_table())
