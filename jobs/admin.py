@@ -71,7 +71,7 @@ class JobColumnsAdmin(QueueAdmin):
         return shown if self.has_view_arguments(request) else [*shown, "hidden"]
 
     shown: ClassVar[list[str]] = []
-    secret = ("arguments",)
+    secret: ClassVar[tuple[str, ...]] = ("arguments",)
     told_by = ("call", "outcome")
 
     @admin.display(description="arguments")

@@ -144,8 +144,7 @@ def process_table() -> list[Process]:
 
 
 def _process_table_by_ps() -> list[Process]:
-    listing = subprocess.run(  # noqa: S607
-        ["ps", "-axo", "pid=,ppid=,pgid=,state="], capture_output=True, text=True, check=False
-    ).stdout
+    command = ["ps", "-axo", "pid=,ppid=,pgid=,state="]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     rows = (line.split() for line in listing.splitlines())
     return [Process(int(pid), int(ppid), int(pgid)) for pid, ppid, pgid, state in rows if not state.startswith("Z")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-
 LONGEST_WAIT = 3660 * 86_400.0
 """Seconds, ten years: no wait is longer, or the time it ends at could not be written."""
 

@@ -27,7 +27,7 @@ class ReadOnlyAdmin(ModelAdmin):
     secret: ClassVar[tuple[str, ...]] = ()
     """Columns that may not be filtered by, or what they hold could be guessed."""
 
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         if lookup.partition("__")[0] in self.secret:
             return False
         return bool(super().lookup_allowed(lookup, value, request))
@@ -47,8 +47,8 @@ class EnvelopeAdmin(ReadOnlyAdmin):
 
     secret = ("body",)
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        names = [field.name for field in self.model._meta.fields]
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        names = [field.name for field in self.opts.fields]
         may = request.user.has_perm("outbox.view_body")
         return names if may else ["hidden" if name == "body" else name for name in names]
 
