@@ -92,6 +92,8 @@ class Process(NamedTuple):
 
 def kill_tree(pid: int, *, patience: float = 0.5) -> None:
     """Kill everything below `pid`, then `pid` itself. The root is stopped meanwhile, so it starts nothing new."""
+    leads = _group_of(pid) == pid
+    _signal_group(pid if leads else 0, signal.SIGSTOP)
     kill(pid, signal.SIGSTOP)
     until = time.monotonic() + patience
     while time.monotonic() < until:
@@ -101,14 +103,28 @@ def kill_tree(pid: int, *, patience: float = 0.5) -> None:
         # All are stopped before the first is killed, and whole groups at once: one that forks fast stays ahead of
         # a walk, but not of a signal to its group. A slot leads a session of its own, so the groups below it hold
         # nobody else.
-        for group in {process.group for process in below} - {os.getpgrp(), 0}:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGSTOP)
+        for group in {process.group for process in below}:
+            _signal_group(group, signal.SIGSTOP)
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for victim in below:
                 kill(victim.pid, number)
         time.sleep(0.002)
+    _signal_group(pid if leads else 0, signal.SIGKILL)
     kill(pid, signal.SIGKILL)
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
+def _signal_group(group: int, number: int) -> None:
+    """Signal all of a process group at once, but never our own."""
+    if group > 1 and group != os.getpgrp():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
 
 
 def descendants(pid: int) -> list[int]:

@@ -140,12 +140,13 @@ child.prctl(child.PR_SET_CHILD_SUBREAPER, 1)  # what gets away from the slot com
 until_when = time.monotonic() + 5  # and ends by itself, should it get away
 
 def fast():
+    tell(os.getpid())
     while time.monotonic() < until_when:
         if os.fork():
             os._exit(0)
 
 slot = child.fork(lambda: ([fork(fast) for _ in range(2)], hang()), "slot", subreaper=True)
-until(lambda: child.descendants(slot), "it forks")
+os.read(reader, 65536)  # it forks
 child.kill_tree(slot)
 os.waitpid(slot, 0)
 looks = [bool(child.descendants(os.getpid())) for _ in range(100)]
