@@ -32,7 +32,7 @@ WHERE ctid = ANY(ARRAY(
     ORDER BY priority DESC, ready_at LIMIT %s FOR UPDATE SKIP LOCKED) AS job
   LIMIT %s))
 RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
-  idempotency_key, depth, ready_at"""
+  idempotency_key, depth, version, at_most_once, ready_at"""
 
 # The names of all queues that have something ready, one index probe each.
 DISCOVER = """WITH RECURSIVE found AS (
@@ -65,6 +65,8 @@ class Claimed(NamedTuple):
     source_name: str
     idempotency_key: str
     depth: int
+    version: int
+    at_most_once: bool
     ready_at: datetime
 
 

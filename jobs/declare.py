@@ -7,14 +7,22 @@ not bring one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from jobs.context import JobContext
 from jobs.envelope import TASK_NAME
 from jobs.errors import InvalidTask
-from jobs.options import Backoff, check_backoff, check_exceptions, priority_number
+from jobs.options import (
+    Backoff,
+    Upgrade,
+    check_backoff,
+    check_exceptions,
+    check_upgrade,
+    check_version,
+    priority_number,
+)
 from jobs.tasks import Task
 
 P = ParamSpec("P")
@@ -61,6 +69,10 @@ def task(
     retry_on: Exceptions = ...,
     never_retry_on: Exceptions = ...,
     source_name: str = ...,
+    at_most_once: bool = ...,
+    atomic: bool = ...,
+    version: int = ...,
+    upgrade: Mapping[int, Upgrade] | None = ...,
 ) -> ContextDecorator: ...
 @overload
 def task(
@@ -75,6 +87,10 @@ def task(
     retry_on: Exceptions = ...,
     never_retry_on: Exceptions = ...,
     source_name: str = ...,
+    at_most_once: bool = ...,
+    atomic: bool = ...,
+    version: int = ...,
+    upgrade: Mapping[int, Upgrade] | None = ...,
 ) -> Decorator: ...
 def task(
     func: Callable[..., Any] | None = None,
@@ -90,6 +106,10 @@ def task(
     retry_on: Exceptions = BaseException,
     never_retry_on: Exceptions = (),
     source_name: str = "",
+    at_most_once: bool = False,
+    atomic: bool = False,
+    version: int = 1,
+    upgrade: Mapping[int, Upgrade] | None = None,
 ) -> Any:
     """Make a module-level function, sync or `async def`, a task.
 
@@ -100,6 +120,12 @@ def task(
     `backoff`: the wait before a retry: seconds, a list of them, or a function `(exception, context)` that answers
     seconds, a timedelta, or None for no retry; else JOBS["BACKOFF"] with jitter.
     `retry_on`, `never_retry_on`: exception classes; a timeout counts as `jobs.TimedOut`.
+    `at_most_once`: where a lost worker leaves it open whether the job ran, it is dead, never run a second time. An
+    error or a timeout is an outcome that was seen, and is retried as long as attempts are left.
+    `atomic`: the task runs inside a transaction on the queue's database. Its writes there, the jobs it enqueues, its
+    result and its completion commit together, or not at all. Neither of the two is for `async def`.
+    `version`, `upgrade`: raise the version when the arguments change; `upgrade={1: function}` says what to make of
+    those of version 1: it is called with them and answers a tuple or a dict for the next version.
 
     Raises InvalidTask or InvalidOption at import.
     """
@@ -117,7 +143,14 @@ def task(
             retry_on=check_exceptions("retry_on", retry_on),
             never_retry_on=check_exceptions("never_retry_on", never_retry_on),
             source_name=source_name,
+            at_most_once=at_most_once,
+            atomic=atomic,
+            version=check_version(version),
+            upgrade=check_upgrade(upgrade, version),
         )
+        if made.is_async and (at_most_once or atomic):
+            promise = "at_most_once" if at_most_once else "atomic"
+            raise InvalidTask(f"@task({promise}=True): {made.name} is `async def`. Write it as a plain function.")
         return _register(made)
 
     return declare if func is None else declare(func)

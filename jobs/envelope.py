@@ -3,8 +3,8 @@
 A message's headers say which task, where and under which conditions; its body holds the arguments and is passed on
 byte for byte. Headers (optional ones left out when they say nothing):
 
-    {"v": 1, "task": "shop.tasks.send_receipt", "queue": "default", "priority": 0, "max_attempts": 1,
-     "source_name": "checkout", "delay": 300.0, "run_after": "2026-01-01T00:00:00+00:00",
+    {"v": 1, "task": "shop.tasks.send_receipt", "version": 2, "queue": "default", "priority": 0, "max_attempts": 1,
+     "at_most_once": true, "source_name": "checkout", "delay": 300.0, "run_after": "2026-01-01T00:00:00+00:00",
      "key": "order-42", "parent": "0192...", "depth": 1}
 
 Body: {"args": [...], "kwargs": {...}}. `delay` is seconds from the INSERT by the database's clock; `run_after` is an
@@ -24,6 +24,8 @@ from jobs.conf import MAX_PRIORITY, MIN_PRIORITY, QUEUE_NAME
 from outbox.errors import Undeliverable
 
 VERSION = 1
+"""Of this contract, not of a task."""
+MAX_VERSION = 32_000
 MAX_NESTING = 64
 MAX_VALUES = 1_000_000
 """Items of all lists and dicts together. A list that holds another twice counts it twice, as JSON would."""
@@ -58,6 +60,8 @@ class Headers(NamedTuple):
     key: str
     parent: UUID | None
     depth: int
+    version: int
+    at_most_once: bool
 
 
 def check_json(value: Any, where: str) -> str | None:
@@ -184,6 +188,7 @@ def _checked(given: dict[str, Any]) -> Headers:
     priority, attempts = given.get("priority", 0), given.get("max_attempts", 1)
     source_name, key, depth = given.get("source_name", ""), given.get("key", ""), given.get("depth", 0)
     delay, run_after, parent = given.get("delay"), given.get("run_after"), given.get("parent")
+    version, at_most_once = given.get("version", 1), given.get("at_most_once", False)
     if len(task) > 200 or not TASK_NAME.match(task):
         raise ValueError(f"task {task[:220]!r}")
     if not QUEUE_NAME.match(queue):
@@ -200,6 +205,10 @@ def _checked(given: dict[str, Any]) -> Headers:
         raise ValueError(f"parent {parent!r}")
     if type(depth) is not int or not 0 <= depth <= 32_000:
         raise ValueError(f"depth {depth!r}")
+    if type(version) is not int or not 1 <= version <= MAX_VERSION:
+        raise ValueError(f"version {version!r}")
+    if type(at_most_once) is not bool:
+        raise ValueError(f"at_most_once {at_most_once!r}")
     due = None if run_after is None else datetime.fromisoformat(run_after)
     if due is not None:
         if due.tzinfo is None:
@@ -216,4 +225,6 @@ def _checked(given: dict[str, Any]) -> Headers:
         key,
         None if parent is None else UUID(parent),
         depth,
+        version,
+        at_most_once,
     )

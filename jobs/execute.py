@@ -13,8 +13,9 @@ from typing import Any
 from jobs.claim import Claimed
 from jobs.conf import JobsSettings, band_of
 from jobs.context import JobContext, current
-from jobs.envelope import check_json, dumps, unpack_body
+from jobs.envelope import check_json, dumps
 from jobs.errors import TimedOut, TimeLimit
+from jobs.fit import Misfit, Unreadable, arguments_of
 from jobs.outcome import Happened, Outcome, Trouble, decide, retry_wait
 from jobs.tasks import Task
 from outbox.text import clean, describe
@@ -47,7 +48,7 @@ def execute(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started:
     context = context_of(job)
     token = current.set(context)
     try:
-        args, kwargs = arguments_of(job, task)
+        args, kwargs = arguments_of(job.arguments, job.version, task)
         value = task.func(context, *args, **kwargs) if task.takes_context else task.func(*args, **kwargs)
     except TimeLimit:
         raise
@@ -66,7 +67,7 @@ async def execute_async(
     context = context_of(job)
     token = current.set(context)
     try:
-        args, kwargs = arguments_of(job, task)
+        args, kwargs = arguments_of(job.arguments, job.version, task)
         value = await (task.func(context, *args, **kwargs) if task.takes_context else task.func(*args, **kwargs))
     except (TimeLimit, GeneratorExit):
         raise
@@ -84,28 +85,8 @@ async def execute_async(
     return succeeded(job, settings, value, started)
 
 
-class Unreadable(Exception):
-    """The arguments in the row are not what was ever written there."""
-
-
-class Misfit(Exception):
-    """The arguments are in order, but this version of the task cannot be called with them."""
-
-
 MISFITS = 60
 """Claims after which a job that fits no worker is dead: an hour of waiting for a deploy to be complete."""
-
-
-def arguments_of(job: Claimed, task: Task[Any, Any]) -> tuple[list[Any], dict[str, Any]]:
-    try:
-        args, kwargs = unpack_body(job.arguments)
-    except ValueError as error:
-        raise Unreadable(f"the arguments of this job cannot be read: {error}") from None
-    try:
-        task.check_call(args, kwargs)
-    except ValueError as error:
-        raise Misfit(str(error)) from None
-    return args, kwargs
 
 
 def succeeded(job: Claimed, settings: JobsSettings, value: Any, started: float) -> Outcome:

@@ -23,8 +23,8 @@ logger = logging.getLogger("jobs")
 # for a batch, in its own order. What is left is one probe by id for each outcome, in the order of the arrays.
 FENCE = "job.id = o.id AND job.state || '' = 'running' AND job.lease = o.lease AND job.claimer = o.claimer"
 
-KEPT = """id, task, queue, priority, source_name, arguments, max_attempts, lease, depth, parent, idempotency_key,
-  enqueued_at, run_after, ready_at, worker"""
+KEPT = """id, task, queue, priority, source_name, arguments, version, at_most_once, max_attempts, lease, depth, parent,
+  idempotency_key, enqueued_at, run_after, ready_at, worker"""
 
 # The array order is the id order: two writers that meet on several rows take the locks in the same order. A batch that
 # needs more than one statement takes all its locks first, or the second would go back to lower ids. No rows come back.
@@ -57,8 +57,8 @@ ATTEMPTS = """noted AS (
 DIE = f"""WITH {OUTCOMES}, moved AS (
   DELETE FROM jobs_job AS job USING o WHERE {FENCE}
   RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.age, o.state, o.attempts,
-    o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.max_attempts, job.depth,
-    job.parent, job.idempotency_key, job.enqueued_at, job.run_after, job.ready_at),
+    o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.version, job.at_most_once,
+    job.max_attempts, job.depth, job.parent, job.idempotency_key, job.enqueued_at, job.run_after, job.ready_at),
 {ATTEMPTS}
 INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
 SELECT {KEPT}, state, attempts, crashes, error, clock_timestamp() - age * interval '1 second', clock_timestamp()

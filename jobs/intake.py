@@ -20,15 +20,16 @@ from outbox.text import clean
 CHANNEL = "jobs_ready"
 
 GIVEN = """unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
-  %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[])
+  %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[], %s::smallint[], %s::boolean[])
   AS given(id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent,
-    depth)"""
+    depth, version, at_most_once)"""
 
 # The database's clock decides what is due, so the state is chosen here and not where the message was written.
 # clock_timestamp() gives each row its own ready_at, in the order of the arrays: that order is the queue's order.
 INSERT = """INSERT INTO jobs_job (id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at,
-  run_after, idempotency_key, parent, depth, state, ready_at, attempts, crashes, lease, error)
+  run_after, idempotency_key, parent, depth, version, at_most_once, state, ready_at, attempts, crashes, lease, error)
 SELECT id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent, depth,
+  version, at_most_once,
   CASE WHEN run_after > clock_timestamp() THEN 'scheduled' ELSE 'ready' END, clock_timestamp(), 0, 0, 0, ''
 FROM """
 
@@ -99,6 +100,8 @@ def _row(message: Written, headers: Headers) -> tuple[object, ...]:
         headers.key,
         headers.parent,
         headers.depth,
+        headers.version,
+        headers.at_most_once,
     )
 
 

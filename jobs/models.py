@@ -53,6 +53,10 @@ class JobColumns(models.Model):
     state = models.CharField(max_length=10, choices=State.choices)
     source_name = models.CharField(max_length=200, blank=True, default="")
     arguments = models.TextField(help_text='JSON text: {"args": [...], "kwargs": {...}}, as it was enqueued.')
+    version = models.SmallIntegerField(default=1, db_default=1, help_text="Version of the task it was enqueued for.")
+    at_most_once = models.BooleanField(
+        default=False, db_default=False, help_text="Never run a second time after a lost worker."
+    )
     max_attempts = models.SmallIntegerField(default=1)
     attempts = models.SmallIntegerField(default=0, help_text="Attempts spent.")
     crashes = models.SmallIntegerField(default=0, help_text="Times its worker died while it ran.")

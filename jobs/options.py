@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
@@ -10,10 +10,11 @@ from django.db import connections
 
 from jobs.conf import MAX_PRIORITY, MIN_PRIORITY, PRIORITIES, QUEUE_NAME, jobs_settings
 from jobs.context import JobContext
-from jobs.envelope import SOURCE_NAME, check_json
+from jobs.envelope import MAX_VERSION, SOURCE_NAME, check_json
 from jobs.errors import LONGEST_WAIT, InvalidOption
 
 BackoffFunction: TypeAlias = Callable[[BaseException, JobContext], "float | timedelta | None"]
+Upgrade: TypeAlias = Callable[..., "tuple[Any, ...] | dict[str, Any]"]
 Backoff: TypeAlias = "float | timedelta | Sequence[float | timedelta] | BackoffFunction"
 
 LONGEST = 30 * 86_400.0
@@ -104,6 +105,24 @@ def check_key(value: str | None) -> None:
         raise InvalidOption(f"idempotency_key={value!r}: give 1 to 200 characters.")
     if (problem := check_json(value, "idempotency_key")) is not None:
         raise InvalidOption(f"{problem}.")
+
+
+def check_version(value: int) -> int:
+    if type(value) is not int or not 1 <= value <= MAX_VERSION:
+        raise InvalidOption(f"version={value!r}: give a whole number from 1 to {MAX_VERSION}.")
+    return value
+
+
+def check_upgrade(value: Mapping[int, Upgrade] | None, version: int) -> Mapping[int, Upgrade]:
+    """Functions by the version whose arguments they take, each older than the task's."""
+    given = {} if value is None else value
+    if not isinstance(given, Mapping) or not all(callable(function) for function in given.values()):
+        raise InvalidOption(f"upgrade={value!r}: give a dict of functions, such as {{1: from_version_1}}.")
+    if wrong := [older for older in given if type(older) is not int or not 1 <= older < version]:
+        raise InvalidOption(
+            f"upgrade has {wrong[0]!r}: its keys are versions from 1 to {version - 1}, before version=."
+        )
+    return dict(given)
 
 
 def check_database(value: str | None) -> None:

@@ -55,6 +55,8 @@ class Facts(Protocol):
     def crashes(self) -> int: ...
     @property
     def max_attempts(self) -> int: ...
+    @property
+    def at_most_once(self) -> bool: ...
 
 
 class Policy(Protocol):
@@ -123,7 +125,11 @@ def decide(
     started: float | None = None,
     retry_in: float | None = None,
 ) -> Outcome:
-    """What follows. `retry_in` is the wait before the next attempt, None for no retry by the task's policy."""
+    """What follows. `retry_in` is the wait before the next attempt, None for no retry by the task's policy; `started`
+    is None for a job that was claimed and never started."""
+    if happened is Happened.HANDED_BACK and started is not None and job.at_most_once:
+        happened = Happened.LOST  # it ran, and nobody has seen how far it came
+        trouble = Trouble(trouble.error or "stopped while it ran", trouble.traceback)
     attempts, crashes, state, delay = job.attempts, job.crashes, "ready", 0.0
     if happened is Happened.SUCCEEDED:
         attempts, state = attempts + 1, "succeeded"
@@ -137,7 +143,11 @@ def decide(
         attempts, state = attempts + 1, "dead"
     elif happened in (Happened.CRASHED, Happened.LOST):
         crashes += 1
-        if crashes >= settings.MAX_CRASHES:
+        if job.at_most_once:
+            trouble = Trouble(
+                f"{trouble.error}; at_most_once: it may have run, so it is not run again", trouble.traceback
+            )
+        if job.at_most_once or crashes >= settings.MAX_CRASHES:
             state = "dead"
     elif happened is Happened.UNKNOWN:
         state, delay = "scheduled", UNKNOWN_WAITS[min(job.lease, len(UNKNOWN_WAITS)) - 1]

@@ -81,7 +81,9 @@ class Pump:
         self._flushed_at = 0.0
         self._dry = False
         self._only_async = False
-        self._alone = False
+        self._alone = self._one_by_one = False
+        self.awaited: dict[UUID, threading.Event] = {}
+        """Set for a job once its outcome is written, or was no longer ours."""
         self._kept: set[UUID] = set()
         self.watch: Callable[[], float] = lambda: SAFETY_POLL
         """Looks after the running job; answers the seconds until it wants to look again."""
@@ -151,6 +153,8 @@ class Pump:
         if self.busy_since is not None and (self._target == 1 or self._busy_for() > BATCH_SECONDS):
             return 0
         waiting = len(self.buffer)
+        if self._one_by_one:
+            return 0 if waiting else 1
         return min(self._target - waiting, room) if 2 * waiting <= self._target else 0
 
     def _busy_for(self) -> float:
@@ -161,7 +165,7 @@ class Pump:
         return bool(self.buffer) and self._busy_for() > SLOW
 
     def _must_be_alone(self) -> bool:
-        """Whether a job that was running when a process died is in this slot's hands."""
+        """Whether a job that was claimed alone is in this slot's hands."""
         self._alone = self._alone and (bool(self.buffer) or self._running())
         return self._alone
 
@@ -202,6 +206,9 @@ class Pump:
         self._unwritten = self._unwritten[len(outcomes) :]
         if outcomes:
             tell(outcomes, ids, doubtful=self._doubtful)
+            for outcome in outcomes if self.awaited else ():
+                if (event := self.awaited.pop(outcome.id, None)) is not None:
+                    event.set()
             if self._kept:
                 self._kept.difference_update(outcome.id for outcome in outcomes)
                 self._child.keep(self._kept)
@@ -214,15 +221,16 @@ class Pump:
         if jobs:
             self._child.idle = False
             self._only_async = all(job.task in registry and registry[job.task].is_async for job in jobs)
-            alone = next((job for job in jobs if job.crashes), None)
+            alone = next((job for job in jobs if job.crashes or job.at_most_once), None)
             if alone is not None and len(jobs) > 1:
-                # It was running when a process died: nobody else shall be in its way should it do that again.
+                # It was running when a process died, and nobody else shall be in its way should it do that again; or
+                # it may not be claimed and left lying, since whoever finds it could not tell whether it had started.
                 self._unwritten += [
                     decide(job, Happened.HANDED_BACK, self._settings) for job in jobs if job is not alone
                 ]
                 jobs = [alone]
                 self._flushed_at = 0.0  # the others wait for this write
-            self._alone = alone is not None
+            self._alone = self._one_by_one = alone is not None
             self.buffer.extend(jobs)
             self.filled.set()
             return 0.0

@@ -31,9 +31,8 @@ logger = logging.getLogger("jobs")
 
 BATCH = 500
 
-FACTS = (
-    "id, task, lease, claimer, attempts, crashes, max_attempts, queue, priority, source_name, idempotency_key, depth"
-)
+FACTS = """id, task, lease, claimer, attempts, crashes, max_attempts, at_most_once, queue, priority, source_name,
+  idempotency_key, depth"""
 
 OF_VERDICT = f"SELECT {FACTS} FROM jobs_job WHERE id = ANY(%s::uuid[]) AND state = 'running' AND worker = %s"
 
@@ -69,6 +68,7 @@ class Held(NamedTuple):
     attempts: int
     crashes: int
     max_attempts: int
+    at_most_once: bool
     queue: str
     priority: int
     source_name: str

@@ -7,6 +7,7 @@ Its main thread takes the next job and calls it; its pump thread claims and writ
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ import traceback
 from typing import Any
 
 from jobs.aio import AsyncSide, Placed
+from jobs.atomic import execute_atomic
 from jobs.board import Board
 from jobs.claim import Claimed, Lanes
 from jobs.conf import JobsSettings
@@ -38,6 +40,7 @@ class Slot:
     """Takes jobs from the pump and executes them until drained."""
 
     def __init__(self, board: Board, number: int, name: str, lanes: Lanes, settings: JobsSettings) -> None:
+        self._board = board
         self._child = board.slots[number]
         self._name = name
         self._settings = settings
@@ -95,15 +98,36 @@ class Slot:
             pump.ring()
             pump.filled.wait(1.0)
             return
-        outcome = execute(job, task, self._settings, started)
+        outcome: Outcome | None
+        if task.atomic:
+            outcome = execute_atomic(job, task, self._settings, started, self._board.worker)
+        else:
+            outcome = execute(job, task, self._settings, started)
         tidy_connections()
         if self._child.doomed:  # it swallowed the TimeLimit and returned: too late all the same
             raise TimeLimit
-        self._child.end(0)
         pump.worked += time.monotonic() - started
         pump.ran += 1
-        pump.done.append(outcome)
-        pump.ring()
+        if outcome is not None and job.at_most_once:
+            self._put_down_safely(job, outcome, started)
+        else:
+            self._child.end(0)
+            if outcome is not None:
+                pump.done.append(outcome)
+                pump.ring()
+
+    def _put_down_safely(self, job: Claimed, outcome: Outcome, started: float) -> None:
+        """Keep an at_most_once job on the board until its outcome is written: should this process die before, what
+        is on the board has run, and what is not has never started."""
+        # Its limit is for the task, which has ended; the database may take its time.
+        self._child.begin(0, job.id, job.lease, job.claimer, started, math.inf)
+        written = self._pump.awaited[job.id] = threading.Event()
+        self._pump.done.append(outcome)
+        self._pump.busy_since = None
+        self._pump.ring()
+        while not written.wait(1.0) and not self._pump.finished:
+            pass
+        self._child.end(0)
 
     def _pop(self) -> Claimed | None:
         try:
@@ -152,7 +176,7 @@ class Slot:
         margin = min(STACK_BEFORE, 0.25 * (running.deadline - running.started))
         left = running.deadline - margin - time.monotonic()
         if left > 0:
-            return left
+            return min(left, SAFETY_POLL)
         if running.turn != self._noted:
             self._noted = running.turn
             frame = sys._current_frames().get(self._main)  # noqa: SLF001

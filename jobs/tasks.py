@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, cast
@@ -69,6 +69,14 @@ class Task(Generic[P, R]):
     """These are not, even if `retry_on` has them."""
     source_name: str = ""
     """Label in logs and admin; empty is the task's name."""
+    at_most_once: bool = False
+    """Never run a second time after a worker was lost."""
+    atomic: bool = False
+    """Runs in one transaction with its completion, on the queue's database."""
+    version: int = 1
+    """Of the arguments; a job of a newer version waits for a newer worker."""
+    upgrade: Mapping[int, Callable[..., Any]] = field(default_factory=dict)
+    """What to make of the arguments of an older version."""
     delay: float = 0.0
     """Seconds from the INSERT until the job may start."""
     run_after: datetime | None = None
@@ -83,6 +91,11 @@ class Task(Generic[P, R]):
         check_run_after(self.run_after)
         check_database(self.database)
         check_key(self.idempotency_key)
+        if self.atomic and self.database not in (None, jobs_settings().DATABASE):
+            raise InvalidOption(
+                f"{self.name} is atomic: its jobs cannot be written to database={self.database!r}, since it commits on"
+                f" the queue's database ({jobs_settings().DATABASE!r}). Leave database= out, or atomic=True."
+            )
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"{self.name} is a task: .enqueue(...) runs it in a worker, .call(...) runs it here and now.")
@@ -214,6 +227,10 @@ class Task(Generic[P, R]):
             "priority": self.priority,
             "max_attempts": self.max_attempts,
         }
+        if self.version != 1:
+            same["version"] = self.version
+        if self.at_most_once:
+            same["at_most_once"] = True
         if self.source_name:
             same["source_name"] = self.source_name
         if self.delay:

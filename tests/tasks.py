@@ -127,4 +127,54 @@ async def async_fail_always(message: str) -> None:
     raise RuntimeError(message)
 
 
+def _from_version_1(text: str) -> dict[str, object]:
+    return {"number": int(text)}
+
+
+@task(version=2, upgrade={1: _from_version_1})
+def renamed_argument(number: int) -> int:
+    return number
+
+
+@task(at_most_once=True, max_attempts=3, backoff=0)
+def once_then_wait_for_file(path: str, mark: str) -> None:
+    append(f"{mark} {os.getpid()}")
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+@task(at_most_once=True, max_attempts=3, backoff=0, timeout=0.5, takes_context=True)
+def once_fail_hang_then_end(context: JobContext, mark: str) -> str:
+    append(f"{mark} {context.attempt}")
+    if context.attempt == 1:
+        raise ConnectionError("no")
+    if context.attempt == 2:
+        time.sleep(3600)
+    return "ended"
+
+
+@task(atomic=True, takes_context=True)
+def atomic_effect_then_wait_for_file(context: JobContext, path: str, mark: str) -> int:
+    Effect.objects.create(job=context.job_id, note=mark)
+    leave_mark.enqueue(f"child of {mark}")
+    append(f"{mark} {os.getpid()}")
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return 7
+
+
+@task(atomic=True, takes_context=True, timeout=0.5, max_attempts=2, backoff=0)
+def atomic_effect_hang_once(context: JobContext, mark: str) -> None:
+    Effect.objects.create(job=context.job_id, note=f"{mark} {context.attempt}")
+    append(f"{mark} {context.attempt}")
+    if context.attempt == 1:
+        time.sleep(3600)
+
+
+@task(atomic=True, takes_context=True)
+def atomic_effect(context: JobContext, mark: str) -> None:
+    Effect.objects.create(job=context.job_id, note=mark)
+    append(mark)
+
+
 from tests import hangs  # noqa: E402, F401  tasks of their own

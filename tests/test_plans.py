@@ -108,7 +108,8 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
     facts = session.glance(
         Query(
             "SELECT id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,"
-            f" idempotency_key, depth, ready_at FROM jobs_job WHERE state = 'running' LIMIT {BATCH}"
+            " idempotency_key, depth, version, at_most_once, ready_at FROM jobs_job"
+            f" WHERE state = 'running' LIMIT {BATCH}"
         )
     )
     running = [Claimed._make(row) for row in facts]
@@ -158,7 +159,7 @@ def prune_finished(which: str) -> Query:
 
 
 def given(n: int, now: datetime) -> tuple[Any, ...]:
-    return (new_id(), "t", "default", 0, 1, "", "{}", now, now if n % 2 else None, "", None, 0)
+    return (new_id(), "t", "default", 0, 1, "", "{}", now, now if n % 2 else None, "", None, 0, 1, False)
 
 
 Plans = dict[tuple[str, str, bool], tuple[Plan, int]]

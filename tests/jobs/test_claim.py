@@ -120,6 +120,8 @@ def test_what_is_claimed_is_running_under_worker_and_claimer(ours: Session) -> N
         "checkout",
         "order-1",
         3,
+        1,
+        False,
         row.ready_at,
     )
     row.refresh_from_db()

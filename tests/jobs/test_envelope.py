@@ -345,7 +345,9 @@ def test_any_text_is_read_or_said_to_be_undeliverable(row: str) -> None:
 
 
 def test_headers_that_say_little_have_defaults() -> None:
-    assert unpack_headers(json.dumps(GOOD)) == Headers("shop.tasks.send", "default", 0, 1, "", None, None, "", None, 0)
+    assert unpack_headers(json.dumps(GOOD)) == Headers(
+        "shop.tasks.send", "default", 0, 1, "", None, None, "", None, 0, 1, False
+    )
 
 
 def test_headers_that_say_all() -> None:

@@ -178,7 +178,7 @@ def test_a_body_in_another_format_is_not_read(row: str) -> None:
 
 
 def a_claimed(task: str, body: str) -> Claimed:
-    return Claimed(new_id(), task, "default", 0, body, 1, 7, 0, 0, 1, "", "", 0, timezone.now())
+    return Claimed(new_id(), task, "default", 0, body, 1, 7, 0, 0, 1, "", "", 0, 1, False, timezone.now())
 
 
 @pytest.fixture

@@ -131,6 +131,8 @@ def a_claimed(**fields: Any) -> Claimed:
         "source_name": "",
         "idempotency_key": "",
         "depth": 0,
+        "version": 1,
+        "at_most_once": False,
         "ready_at": None,
     }
     args, kwargs = fields.pop("args", None), fields.pop("kwargs", None)
