@@ -19,11 +19,12 @@ from uuid import UUID
 import psycopg
 
 from jobs.board import Board, Phase, empty, pipe
-from jobs.claim import DISCOVER, Claimed, Lanes, claim, read
+from jobs.claim import DISCOVER, Claimed, Lanes, claim, read, unpaused
 from jobs.conf import JobsSettings
 from jobs.declare import registry
 from jobs.finish import finish, tell, written
 from jobs.intake import CHANNEL
+from jobs.journal import Journal
 from jobs.outcome import Happened, Outcome, decide
 from outbox import loop
 from outbox.session import Query, Session, wait_readable
@@ -87,16 +88,18 @@ class Pump:
         self._kept: set[UUID] = set()
         self.watch: Callable[[], float] = lambda: SAFETY_POLL
         """Looks after the running job; answers the seconds until it wants to look again."""
+        self.journal = Journal(settings.VERSION)
 
     def run(self) -> None:
         """Until drained."""
         loop.run("slot", self.step, wait=self._wait, stopping=lambda: self.finished, on_error=self._doubt)
+        self.journal.step(self._session, hurry=True)
         self._session.close()
 
     @property
     def written_out(self) -> bool:
         """Nothing waits to be written."""
-        return not (self.buffer or self.done or self._unwritten)
+        return not (self.buffer or self.done or self._unwritten) and self.journal.empty
 
     def ring(self) -> None:
         """Called by the executing threads: there is an outcome."""
@@ -106,7 +109,8 @@ class Pump:
 
     def step(self) -> float:
         """Exchange outcomes for jobs once; answers how long there is nothing to do."""
-        return min(self._step(), self.watch())
+        hurry = self.parked or self._board.phase is not Phase.RUN
+        return min(self.journal.step(self._session, hurry=hurry), self._step(), self.watch())
 
     def _step(self) -> float:
         if not self._board.worker:
@@ -181,7 +185,7 @@ class Pump:
     def _exchange(self, outcomes: list[Outcome], wanted: int) -> float:
         if wanted and self._lanes.any_queue:
             self._lanes.discovered(self._session.run(Query(DISCOVER), durable=False))
-        lanes = self._lanes.next() if wanted else []
+        lanes = unpaused(self._lanes.next(), self._board.paused) if wanted else []
         queries = self._write(outcomes)
         if wanted:
             queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted))
