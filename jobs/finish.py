@@ -180,6 +180,8 @@ def tell(outcomes: Sequence[Outcome], ids: set[UUID], *, doubtful: bool = False)
             took = "" if o.started is None else f" in {now - o.started:.3f} s"
             after = f", again in {o.delay:.1f} s" if o.state in ("retrying", "scheduled") else ""
             why = f": {o.error}" if o.error else ""
+            if o.state == "dead" and o.traceback:
+                why += f"\n{o.traceback}"  # nobody may look at the dashboard; the log has to say why
             logger.log(
                 LEVELS.get(o.state, logging.DEBUG),
                 "job %s of %s: attempt %s %s%s%s%s",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
@@ -124,27 +126,30 @@ class JobHandle(Generic[R]):
 
         Raises JobsError inside a transaction, whose jobs only start after its commit, and JobDoesNotExist.
         """
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        pause = FIRST_LOOK
+        while not self._look_at_end() and time.monotonic() < until:
+            time.sleep(min(pause, max(0.0, until - time.monotonic())))
+            pause = min(LONGEST_PAUSE, pause * 1.5)
+        return self.is_finished
+
+    async def await_end(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+        """`wait` for async code."""
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        pause = FIRST_LOOK
+        while not await sync_to_async(self._look_at_end)() and time.monotonic() < until:
+            await asyncio.sleep(min(pause, max(0.0, until - time.monotonic())))
+            pause = min(LONGEST_PAUSE, pause * 1.5)
+        return self.is_finished
+
+    def _look_at_end(self) -> bool:
         if connections[self.database or jobs_settings().DATABASE].in_atomic_block:
             raise JobsError(
                 f"wait() inside a transaction would never end: job {self.id} starts only after the commit. Call it"
                 " after the atomic block."
             )
-        until = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_LOOK
         self.refresh()
-        while not self.is_finished:
-            if until is not None and (left := until - time.monotonic()) <= pause:
-                time.sleep(max(0.0, left))
-                self.refresh()
-                return self.is_finished
-            time.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 1.5)
-            self.refresh()
-        return True
-
-    async def await_end(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        """`wait` for async code; its thread waits, the event loop does not."""
-        return await sync_to_async(self.wait, thread_sensitive=False)(timeout)
+        return self.is_finished
 
     @property
     def status(self) -> State:

@@ -49,7 +49,10 @@ class Group:
 def groups(within: str, task: str = "", search: str = "") -> list[Found]:
     """The groups of a span of time, the one that failed last first."""
     seconds = SPANS.get(within, SPANS["7d"])
-    return rows(GROUPS, (seconds, task, task, search, search))
+    found = rows(GROUPS, (seconds, task, task, search, search))
+    for group in found:
+        group["message"] = group.last_error.removeprefix(f"{group.exception}: ") or group.last_error
+    return found
 
 
 def newest(group: Group) -> list[Found]:

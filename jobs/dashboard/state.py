@@ -143,11 +143,7 @@ def needs(counts: dict[str, Count], queues: list[QueueNow], workers: list[Worker
     if not any(worker.alive for worker in workers):
         text = "No worker is alive" + (f", and {waiting:,} jobs wait." if waiting else ".")
         found.append({"level": "bad" if waiting else "mild", "text": text, "page": "workers"})
-    found += [
-        {"level": "bad", "text": "has waited for longer than it should", "page": "queues", "queue": queue}
-        for queue in queues
-        if queue.late
-    ]
+    found += [{"level": "bad", "text": "is late", "page": "queues", "queue": queue} for queue in queues if queue.late]
     if counts["set_aside"].n:
         found.append(
             {"level": "bad", "count": counts["set_aside"], "text": "could not be delivered", "page": "set_aside"}

@@ -16,7 +16,7 @@ from jobs.declare import registry
 from jobs.envelope import unpack_body, unpack_headers
 from jobs.frames import Fold, folds
 from jobs.handle import JobProgress, progress_of
-from jobs.models import Attempt, FinishedJob, Job, LogLine, Note, Progress, State
+from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, LogLine, Note, Progress, State
 from jobs.redact import named, redacted, redacted_call
 from jobs.tasks import Task
 from outbox.errors import Undeliverable
@@ -174,11 +174,12 @@ def _moments(job: Job | FinishedJob, attempts: list[Attempt], notes: list[Note])
     if isinstance(job, FinishedJob):
         if job.started_at is not None and not any(a.lease == job.lease for a in attempts):
             points.append(Moment("started", job.started_at, "started"))
-        points.append(Moment(job.state, job.ended_at, job.state))
     elif job.claimed_at is not None:
         points.append(Moment("claimed", job.claimed_at, "started", f"by worker {job.worker}"))
     points.sort(key=lambda point: point.at or job.enqueued_at)
-    if isinstance(job, Job) and job.state in (State.SCHEDULED, State.RETRYING):
+    if isinstance(job, FinishedJob):
+        points.append(Moment(job.state, job.ended_at, job.state))
+    elif job.state in DUE_LATER:
         points.append(Moment("due", job.run_after, "due"))
     befores = [None, *points[:-1]]
     return [

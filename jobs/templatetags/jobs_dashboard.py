@@ -46,12 +46,20 @@ def when(at: Any) -> str:
     if not isinstance(at, datetime):
         return NOTHING
     seconds = (timezone.now() - at).total_seconds()
-    words = f"{duration(abs(seconds))} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+    words = f"{rough(seconds)} ago" if seconds >= 0 else f"in {rough(-seconds)}"
     if abs(seconds) < 0.9:
         words = "now"
     local = timezone.localtime(at)
     exact = local.isoformat(" ", "milliseconds")
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), exact, words)
+
+
+def rough(seconds: float) -> str:
+    """To the unit a person would say."""
+    for size, name in UNITS:
+        if seconds >= (2 if name != "min" else 1) * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
 
 
 @register.filter

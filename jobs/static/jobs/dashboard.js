@@ -54,20 +54,27 @@
     const data = JSON.parse(box.dataset.plots);
     const soft = colour("--jd-soft"), line = colour("--jd-line");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px sans-serif" };
+    const span = data.t.length * data.step;
+    const clock = (seconds) => {
+      const at = new Date(seconds * 1000), two = (n) => String(n).padStart(2, "0");
+      const day = `${at.getDate()} ${at.toLocaleString(undefined, { month: "short" })}`;
+      return span > 2 * 86400 || (at.getHours() === 0 && at.getMinutes() === 0) ? day : `${two(at.getHours())}:${two(at.getMinutes())}`;
+    };
+    const below = { ...axis, size: 26, values: (_, all) => all.map(clock) };
     const when = (at) => new Date(data.t[at] * 1000).toLocaleString();
     const make = (name, options, series) => {
       const place = box.querySelector(`[data-plot=${name}]`);
       place.replaceChildren();
       plots.push(new uPlot({
-        width: place.clientWidth, height: 190, padding: [8, 8, 0, 0], legend: { show: false },
+        width: place.clientWidth, height: 180, padding: [8, 8, 0, 0], legend: { show: false },
         cursor: { y: false, points: { size: 6 } }, ...options(place),
       }, series, place));
     };
     const total = data.t.map((_, n) => data.succeeded[n] + data.failed[n]);
     make("ended", (place) => ({
       scales: { y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] } },
-      axes: [axis, { ...axis, size: 48, values: (_, all) => all.map((n) => n % 1 ? "" : n.toLocaleString()) }],
-      series: [{}, ...[["failed", "--jd-bad"], ["succeeded", "--jd-ok"]].map(([label, name]) => ({
+      axes: [below, { ...axis, size: 48, values: (_, all) => all.map((n) => n % 1 ? "" : n.toLocaleString()) }],
+      series: [{}, ...[["failed", "--jd-bad-fill"], ["succeeded", "--jd-ok-fill"]].map(([label, name]) => ({
         label, fill: colour(name), width: 0, points: { show: false },
         paths: uPlot.paths.bars({ size: [0.8, 40] }),
       }))],
@@ -79,7 +86,7 @@
     const lines = [["wait95", "--jd-wait"], ["wait50", "--jd-wait", [4, 4]], ["run95", "--jd-run"], ["run50", "--jd-run", [4, 4]]];
     make("times", (place) => ({
       scales: { y: { distr: 3, range: (_, low, high) => [Math.max(0.0005, (low ?? 0.001) / 2), Math.max(0.01, (high ?? 0.01) * 2)] } },
-      axes: [axis, { ...axis, size: 56, values: (_, all) => all.map((n) => n === null ? "" : time(n)) }],
+      axes: [below, { ...axis, size: 56, values: (_, all) => all.map((n) => n === null ? "" : time(n)) }],
       series: [{}, ...lines.map(([label, name, dash]) => ({
         label, stroke: colour(name), width: 1.5, dash, spanGaps: true, points: { show: false },
       }))],
