@@ -6,6 +6,7 @@ about a day and a half. As text it is "bucket:count" for what is not zero: "3:12
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import log2
 
@@ -30,19 +31,20 @@ def pack(counts: Sequence[int]) -> str:
     return " ".join(f"{bucket}:{count}" for bucket, count in enumerate(counts) if count)
 
 
-def add(into: list[int], text: str) -> None:
-    """Add a packed histogram; what is not one is left out."""
-    for part in text.split():
+def merged(texts: Iterable[str]) -> list[int]:
+    """Packed histograms added up; what is not one is left out."""
+    counts = [0] * SIZE
+    # Equal parts are counted first, which is done in C: a month of a busy site is half a million of them.
+    for part, times in Counter(" ".join(texts).split()).items():
         bucket, _, count = part.partition(":")
         if bucket.isdecimal() and count.isdecimal() and int(bucket) < SIZE:
-            into[int(bucket)] += int(count)
-
-
-def merged(texts: Iterable[str]) -> list[int]:
-    counts = [0] * SIZE
-    for text in texts:
-        add(counts, text)
+            counts[int(bucket)] += int(count) * times
     return counts
+
+
+def total(histograms: Iterable[Sequence[int]]) -> list[int]:
+    """Histograms added up."""
+    return [sum(column) for column in zip([0] * SIZE, *histograms, strict=True)]
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:

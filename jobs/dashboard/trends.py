@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from jobs.dashboard.look import Found, rows
-from jobs.histogram import SIZE, add, percentile
+from jobs.histogram import merged, percentile, total
 
 RANGES: dict[str, tuple[int, int]] = {
     "1h": (3600, 60),
@@ -41,8 +42,8 @@ class Sums:
     failed: int = 0
     dead: int = 0
     ran: float = 0.0
-    waits: list[int] = field(default_factory=lambda: [0] * SIZE)
-    runs: list[int] = field(default_factory=lambda: [0] * SIZE)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    """Packed histograms of the waits and the run times."""
 
     def take(self, row: Found) -> None:
         if row.outcome == "succeeded":
@@ -51,8 +52,15 @@ class Sums:
             self.failed += row.n
             self.dead += row.n if row.outcome == "dead" else 0
         self.ran += row.ran
-        add(self.waits, row.waits)
-        add(self.runs, row.runs)
+        self.texts.append((row.waits, row.runs))
+
+    @cached_property
+    def waits(self) -> list[int]:
+        return merged(text for text, _ in self.texts)
+
+    @cached_property
+    def runs(self) -> list[int]:
+        return merged(text for _, text in self.texts)
 
     @property
     def total(self) -> int:
@@ -97,21 +105,23 @@ def trends(span: str, queue: str = "", task: str = "") -> Trends:
     found = rows(COUNTS, {"step": step, "back": back, "queue": queue, "task": task})
     (now,) = rows(NOW)
     last = int(now.t // step) * step
-    points = {t: Sums() for t in range(last - back + step, last + 1, step)}
+    points = {t: Sums() for t in range(last - back, last + 1, step)}
     whole = Sums()
     tasks: dict[str, Sums] = {}
     for row in found:
         for sums in (whole, tasks.setdefault(row.task, Sums()), points.get(int(row.t))):
             if sums is not None:
                 sums.take(row)
+    whole.waits = total(each.waits for each in points.values())
+    whole.runs = total(each.runs for each in points.values())
     busiest = sorted(tasks.items(), key=lambda entry: (-entry[1].total, entry[0]))
     return Trends(step, whole, busiest, _plots(points, step, _marks(found)))
 
 
 def _plots(points: dict[int, Sums], step: int, marks: list[tuple[int, str]]) -> dict[str, Any]:
-    sums = list(points.values())
+    times, sums = list(points)[1:], list(points.values())[1:]  # the first began before the range
     return {
-        "t": list(points),
+        "t": times,
         "step": step,
         "succeeded": [each.succeeded for each in sums],
         "failed": [each.failed for each in sums],
