@@ -223,3 +223,4 @@ async def async_effect_once(note: str) -> None:
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own
+from tests.benchmarks import tasks as timed  # noqa: E402, F401  and those that are timed
