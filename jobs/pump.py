@@ -1,8 +1,10 @@
-"""The pump of a slot: a thread that claims jobs, writes outcomes, and hands back what the slot cannot start soon.
+"""The pump of a slot: it claims jobs, writes outcomes, and hands back what the slot cannot start soon.
 
-It alone uses the slot's own database connection. Outcomes and the next claim share one round trip. A lost connection
-loses nothing: outcomes are kept and written again, fenced, and from then on the slot claims under a new number, so
-that a claim whose answer was lost can be told apart and handed back by the keeper.
+It alone uses the slot's own database connection. Outcomes and the next claim share one round trip, made by whoever has
+nothing better to do: the slot's main thread between two batches (no hand-over between threads, no fight for the GIL),
+and while that one is in a job, a second thread that minds what has ended and what waits. A lost connection loses
+nothing: outcomes are kept and written again, fenced, and from then on the slot claims under a new number, so that a
+claim whose answer was lost can be told apart and handed back by the keeper.
 """
 
 from __future__ import annotations
@@ -31,13 +33,16 @@ from outbox.text import describe
 
 logger = logging.getLogger("jobs")
 
-FLUSH_EVERY = 0.02
+FLUSH_EVERY = 0.025
 """Seconds an outcome may wait for others to be written with it while the slot is busy."""
+
+TICK = 0.01
+"""Seconds between two looks of the second thread while there is something to mind."""
 
 SLOW = 0.5
 """Seconds after which a running job is slow: what was claimed with it goes back for other slots."""
 
-BATCH_SECONDS = 0.1
+BATCH_SECONDS = 0.04
 """How much work, by recent measure, is claimed at once."""
 
 MOST = 500
@@ -55,8 +60,6 @@ class Pump:
         self.done: deque[Outcome] = deque()
         self.taking = threading.Lock()
         """Held while a job leaves the buffer and appears on the board: it is always on one of the two."""
-        self.filled = threading.Event()
-        """Set when there is something to take, or nothing will ever be again."""
         self.free_places: deque[int] = deque(range(1, settings.ASYNC_CONCURRENCY + 1))
         """Places on the board for async jobs."""
         self.busy_since: float | None = None
@@ -72,6 +75,10 @@ class Pump:
         self._waker = board.pipes[number][0]
         self._rung, self._ringer = pipe()
         self._asleep = False
+        self._desk = threading.Lock()
+        """Held by the thread that is at the database, with all that is written or claimed there."""
+        self._awake = threading.Event()
+        """Clear while the main thread sleeps and the second one need not look."""
         self._lanes = lanes
         self._settings = settings
         self._session = Session(settings.DATABASE)
@@ -89,9 +96,18 @@ class Pump:
         """Looks after the running job; answers the seconds until it wants to look again."""
 
     def run(self) -> None:
-        """Until drained."""
-        loop.run("slot", self.step, wait=self._wait, stopping=lambda: self.finished, on_error=self._doubt)
-        self._session.close()
+        """Do it all, until drained: what a main thread does that never gets a job to execute."""
+        loop.run("slot", self.step, wait=self.wait, stopping=lambda: self.finished, on_error=self.doubt)
+        self.close()
+
+    def mind(self) -> None:
+        """The second thread: while the main one is in a job, write what has ended and hand back what waits too long."""
+        loop.run("slot", self._look, wait=self._rest, stopping=lambda: self.finished, on_error=self.doubt)
+
+    def close(self) -> None:
+        self._awake.set()
+        with self._desk:
+            self._session.close()
 
     @property
     def written_out(self) -> bool:
@@ -99,14 +115,39 @@ class Pump:
         return not (self.buffer or self.done or self._unwritten)
 
     def ring(self) -> None:
-        """Called by the executing threads: there is an outcome."""
+        """Called by the thread of the event loop: there is an outcome."""
         if self._asleep:
             self._asleep = False
             os.write(self._ringer, b"!")
 
     def step(self) -> float:
         """Exchange outcomes for jobs once; answers how long there is nothing to do."""
-        return min(self._step(), self.watch())
+        with self._desk:
+            return min(self._step(), self.watch())
+
+    def _look(self) -> float:
+        if self._asleep or self.busy_since is None or not self._desk.acquire(blocking=False):
+            return TICK  # the main thread does it
+        try:
+            return self._mind()
+        finally:
+            self._desk.release()
+
+    def _mind(self) -> float:
+        if self.parked or self._board.phase is not Phase.RUN or self._doubtful or self._slow():
+            self._hand_back()
+        if self._doubtful:
+            self._settle()
+        outcomes = self._collect()
+        if outcomes and self._due():
+            self._exchange(outcomes, 0)
+        return min(TICK if outcomes or self.buffer else 0.1, self.watch())
+
+    def _rest(self, seconds: float) -> None:
+        if self._asleep:
+            self._awake.wait(SAFETY_POLL)
+        else:
+            time.sleep(seconds)
 
     def _step(self) -> float:
         if not self._board.worker:
@@ -124,7 +165,6 @@ class Pump:
             return FLUSH_EVERY
         if leaving:
             self.finished = self._nothing_left()
-            self.filled.set()
             return FLUSH_EVERY
         return 0.1 if self.buffer else SAFETY_POLL
 
@@ -232,7 +272,6 @@ class Pump:
                 self._flushed_at = 0.0  # the others wait for this write
             self._alone = self._one_by_one = alone is not None
             self.buffer.extend(jobs)
-            self.filled.set()
             return 0.0
         if self.busy_since is None and not self.buffer and not self._child.idle:
             # Announce first, then look once more: what came in between the two wakes nobody.
@@ -270,7 +309,8 @@ class Pump:
                 return
             self._unwritten.append(decide(job, Happened.HANDED_BACK, self._settings))
 
-    def _doubt(self) -> None:
+    def doubt(self) -> None:
+        """After an error: what was on its way may or may not have arrived."""
         if not self._session.connected:
             self._doubtful = True
 
@@ -288,10 +328,13 @@ class Pump:
             self._doubtful = False
         return 0.0
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Sleep until somebody wakes this slot, an async job ends, or the time is over."""
+        self._awake.clear()
         self._asleep = True
         wait_readable((self._waker, self._rung), min(seconds, FLUSH_EVERY) if self.done else seconds)
         self._asleep = False
+        self._awake.set()
         empty(self._rung)
         if empty(self._waker):
             self._child.idle = False

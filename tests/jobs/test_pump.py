@@ -468,27 +468,24 @@ def test_a_drain_hands_back_what_waits_and_writes_what_runs(ours: Session, hands
     assert running_still
     assert in_home(job.id) == ["jobs_finishedjob"]
     assert slot.pump.written_out
-    assert slot.pump.filled.is_set()
 
 
 def test_a_drain_waits_for_async_jobs(ours: Session, hands: Make) -> None:
     fill(ours, 1)
     slot = hands()
-    slot.start()
-    wait_until(lambda: slot.pump.buffer)
+    slot.steps(2)
     with slot.pump.taking:
         job = slot.pump.buffer.popleft()
         place = slot.pump.free_places.popleft()
 
     slot.board.phase = Phase.DRAIN
-    slot.board.wake(0)
-    wait_until(lambda: slot.pump.filled.is_set())
+    slot.steps(3)
     waiting = not slot.pump.finished
     slot.pump.done.append(outcome(job, "succeeded"))
     slot.pump.free_places.append(place)
-    slot.pump.ring()
-    slot.drain()
+    slot.steps(3)
 
+    assert slot.pump.finished
     assert waiting
     assert in_home(job.id) == ["jobs_finishedjob"]
 
@@ -614,7 +611,7 @@ def test_an_exchange_whose_answer_was_lost_is_written_once_and_its_claim_is_hand
 
     with pytest.raises(psycopg.OperationalError):
         slot.steps(1)
-    slot.pump._doubt()
+    slot.pump.doubt()
     claimed = states(ours)
     with caplog.at_level(logging.INFO, "jobs"):
         slot.steps(1)
@@ -642,7 +639,7 @@ def test_an_exchange_that_was_lost_before_the_commit_is_written_again(
 
     with pytest.raises(psycopg.OperationalError):
         slot.steps(1)
-    slot.pump._doubt()
+    slot.pump.doubt()
     slot.steps(1)
 
     assert in_home(job.id) == ["jobs_finishedjob"]
@@ -682,7 +679,7 @@ def test_a_job_that_has_just_ended_after_a_lost_connection_is_not_handed_back_an
     slot.steps(2)
     job = slot.take()
     slot.pump._session.close()
-    slot.pump._doubt()
+    slot.pump.doubt()
     slot.steps(1)
 
     slot.put(job, result='"the work is done"')
@@ -738,7 +735,7 @@ def test_a_write_that_only_waited_too_long_is_no_doubt(
 
     with pytest.raises(psycopg.errors.QueryCanceled):
         slot.steps(1)
-    slot.pump._doubt()
+    slot.pump.doubt()
     monkeypatch.undo()
     slot.steps(1)
 
@@ -751,7 +748,7 @@ def test_a_pump_whose_rows_were_taken_away_drops_what_it_has(
 ) -> None:
     fill(ours, 1)
     slot = hands()
-    slot.start()
+    slot.steps(2)
     job = slot.take()
     slot.board.phase = Phase.DRAIN
     conclude(ours, [outcome(job, "lost")])
@@ -760,7 +757,7 @@ def test_a_pump_whose_rows_were_taken_away_drops_what_it_has(
     with caplog.at_level(logging.WARNING, "jobs"):
         slot.put(job)
         slot.rest()
-        slot.drain()
+        slot.steps(3)
 
     assert everything(ours) == before
     assert any("no longer ours" in record.getMessage() for record in caplog.records)
