@@ -22,6 +22,9 @@ from outbox.wake import QUIET_FOR
 PROMOTE_EVERY = 1.0
 """Seconds between two looks for due jobs when none is known to be due sooner."""
 
+PROMOTE_SOON = 0.05
+"""Seconds after a move, which may have brought jobs that are due sooner than any known."""
+
 PRUNE_EVERY = 60.0
 
 ANYTHING = Query("SELECT 1 FROM outbox_message LIMIT 1")
@@ -50,7 +53,9 @@ class Mover:
         self._board.relay.stamp()
         moved = self._relay() if self._relays else 0
         now = time.monotonic()
-        if moved or now >= self._promote_at:
+        if moved:
+            self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
+        if now >= self._promote_at:
             self._promote(now)
         if now >= self._prune_at:
             self._prune_at = now if prune(self._session, self._settings) else now + PRUNE_EVERY

@@ -88,6 +88,8 @@ class Pump:
         self._flushed_at = 0.0
         self._dry = False
         self._only_async = False
+        self._some_async = True
+        """All of the next claim may turn out async, and each of those needs a place."""
         self._alone = self._one_by_one = False
         self.awaited: dict[UUID, threading.Event] = {}
         """Set for a job once its outcome is written, or was no longer ours."""
@@ -181,7 +183,7 @@ class Pump:
 
     def _wanted(self) -> int:
         """How many jobs to claim: about 0.1 s of work, and never more than can be started."""
-        room = len(self.free_places) - len(self.buffer)  # all that waits may turn out async
+        room = (len(self.free_places) if self._some_async else MOST) - len(self.buffer)
         if self._dry or room <= 0 or len(self.done) > 4 * MOST or self._must_be_alone():
             return 0
         if self._only_async and self.busy_since is None:
@@ -260,7 +262,8 @@ class Pump:
         """Pass on what was claimed; without any, sleep until woken."""
         if jobs:
             self._child.idle = False
-            self._only_async = all(job.task in registry and registry[job.task].is_async for job in jobs)
+            is_async = [job.task in registry and registry[job.task].is_async for job in jobs]
+            self._only_async, self._some_async = all(is_async), any(is_async)
             alone = next((job for job in jobs if job.crashes or job.at_most_once), None)
             if alone is not None and len(jobs) > 1:
                 # It was running when a process died, and nobody else shall be in its way should it do that again; or

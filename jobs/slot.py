@@ -95,8 +95,10 @@ class Slot:
                 task = registry.get(job.task)
                 if task is None:
                     pump.done.append(self._unknown(job))
-                elif task.is_async:
+                elif task.is_async and pump.free_places:
                     placed.append(self._place(job, task))
+                elif task.is_async:  # they came as a surprise, after many that were not
+                    pump.done.append(decide(job, Happened.HANDED_BACK, self._settings))
                 else:
                     started = time.monotonic()
                     deadline = started + timeout_of(job, task, self._settings)

@@ -19,6 +19,8 @@ import psycopg
 from django.db import connections
 from psycopg import sql
 
+from outbox.conf import outbox_settings
+
 logger = logging.getLogger("outbox")
 
 Row: TypeAlias = tuple[Any, ...]
@@ -89,6 +91,9 @@ class Session:
         if self._application_name:
             params["application_name"] = self._application_name
         connection: psycopg.Connection[Row] = psycopg.connect(**params, autocommit=True)
+        # Our few statements come again and again, and to plan one costs as much as to run it for a few rows. Behind
+        # PgBouncer, where LISTEN is off as well, the next transaction may be on another server connection.
+        connection.prepare_threshold = 2 if outbox_settings().NOTIFY else None
         try:
             role = connections.settings[self.alias].get("OPTIONS", {}).get("assume_role")
             if role:

@@ -134,10 +134,15 @@ def test_it_finds_queues_that_nobody_has_named(ours: Session, hands: Make) -> No
     assert {job.queue for job in slot.pump.buffer} == {"one", "two"}
 
 
+def make_async(ours: Session) -> None:
+    ours.glance(Query("UPDATE jobs_job SET task = 'tests.tasks.async_wait'"))
+
+
 @pytest.mark.parametrize(("places", "taken"), [(3, 0), (3, 2), (3, 3), (1, 0)])
 def test_it_never_claims_more_than_there_are_places_for(ours: Session, hands: Make, places: int, taken: int) -> None:
-    """All that it claims may turn out to be async, and each of those needs a place."""
+    """All that it claims next may be async like the last ones, and each of those needs a place."""
     fill(ours, 50)
+    make_async(ours)
     slot = hands(ASYNC_CONCURRENCY=places)
     for _ in range(taken):
         slot.pump.free_places.popleft()
