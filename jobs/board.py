@@ -19,8 +19,8 @@ from uuid import UUID
 
 HEAD = struct.Struct("=qii")  # worker, phase, burst over
 CHILD = struct.Struct("=dqiidq")  # stamp, claimer, idle, stepping, stepping since, doomed
-PLACE = struct.Struct("=Q16siqddQ")  # turn, job, lease, claimer, started, deadline, turn
-TURN = struct.Struct("=Q")
+PLACE = struct.Struct("=q16siqddq")  # turn, job, lease, claimer, started, deadline, turn
+TURN = struct.Struct("=q")
 KEPT = struct.Struct("=H")
 NOTE = struct.Struct("=I")
 NOTE_BYTES = 8192
@@ -110,7 +110,7 @@ class Child:
     @property
     def doomed(self) -> int:
         """Turn of the job that is at its limit, set by the supervisor; -1 once the slot has given it up."""
-        return int(CHILD.unpack_from(self._memory, self._offset)[5])
+        return int(TURN.unpack_from(self._memory, self._offset + 32)[0])
 
     @doomed.setter
     def doomed(self, turn: int) -> None:
