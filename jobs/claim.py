@@ -7,7 +7,7 @@ anything runs. A crash after the commit leaves running rows whose claimer is gon
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from jobs.conf import MAX_PRIORITY, MIN_PRIORITY
+from outbox.arrays import quoted
 from outbox.session import Query, Row
 
 # Lanes are (queue, from priority, to priority), in the order they are served. LATERAL with LIMIT walks the partial
@@ -28,7 +29,7 @@ WHERE ctid = ANY(ARRAY(
   SELECT job.ctid FROM unnest(%s::text[], %s::smallint[], %s::smallint[]) AS lane(queue, low, high)
   CROSS JOIN LATERAL (
     SELECT ctid FROM jobs_job
-    WHERE state = 'ready' AND queue = lane.queue AND priority BETWEEN lane.low AND lane.high
+    WHERE state = 'ready' AND queue = lane.queue AND priority BETWEEN lane.low AND lane.high AND task <> ALL(%s::text[])
     ORDER BY priority DESC, ready_at LIMIT %s FOR UPDATE SKIP LOCKED) AS job
   LIMIT %s))
 RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
@@ -124,10 +125,10 @@ def _bands(claim: int) -> tuple[Band, ...]:
     return BANDS
 
 
-def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int) -> Query:
-    """The query that claims up to `limit` jobs; read its rows with `read`."""
+def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int, unknown: Collection[str] = ()) -> Query:
+    """The query that claims up to `limit` jobs, none of the tasks `unknown`; read its rows with `read`."""
     queues, lows, highs = ([lane[n] for lane in lanes] for n in range(3))
-    return Query(CLAIM, (worker, claimer, queues, lows, highs, limit, limit))
+    return Query(CLAIM, (worker, claimer, queues, lows, highs, quoted(unknown), limit, limit))
 
 
 def read(rows: list[Row], lanes: Sequence[Lane]) -> list[Claimed]:

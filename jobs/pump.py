@@ -20,10 +20,10 @@ from uuid import UUID
 
 import psycopg
 
+from jobs.appetite import MOST, Appetite
 from jobs.board import Board, Phase, empty, pipe
 from jobs.claim import DISCOVER, Claimed, Lanes, claim, read
 from jobs.conf import JobsSettings
-from jobs.declare import registry
 from jobs.finish import finish, tell, written
 from jobs.intake import CHANNEL
 from jobs.outcome import Happened, Outcome, decide
@@ -42,11 +42,8 @@ TICK = 0.01
 SLOW = 0.5
 """Seconds after which a running job is slow: what was claimed with it goes back for other slots."""
 
-BATCH_SECONDS = 0.04
-"""How much work, by recent measure, is claimed at once."""
-
-MOST = 500
-"""The most jobs claimed, and about the most outcomes written, at once."""
+TOO_LONG_PASSING = 0.05
+"""Seconds of a claim after which nothing is passed over any more: there are too many, and each is put off once."""
 
 SAFETY_POLL = 10.0
 """Seconds between two looks of an idle slot that nobody wakes; the keeper looks for all slots far more often."""
@@ -84,13 +81,9 @@ class Pump:
         self._session = Session(settings.DATABASE)
         self._unwritten: list[Outcome] = []
         self._doubtful = True
-        self._target = 4
+        self._appetite = Appetite(settings.ASYNC_CONCURRENCY)
         self._flushed_at = 0.0
         self._dry = False
-        self._only_async = False
-        self._some_async = True
-        """All of the next claim may turn out async, and each of those needs a place."""
-        self._alone = self._one_by_one = False
         self.awaited: dict[UUID, threading.Event] = {}
         """Set for a job once its outcome is written, or was no longer ours."""
         self._kept: set[UUID] = set()
@@ -182,22 +175,13 @@ class Pump:
         return self.busy_since is None or time.monotonic() - self._flushed_at >= FLUSH_EVERY
 
     def _wanted(self) -> int:
-        """How many jobs to claim: about 0.1 s of work, and never more than can be started."""
-        room = (len(self.free_places) if self._some_async else MOST) - len(self.buffer)
-        if self._dry or room <= 0 or len(self.done) > 4 * MOST or self._must_be_alone():
+        """How many jobs to claim: never more than can be started soon."""
+        if self._dry or len(self.done) > 4 * MOST or self._must_be_alone():
             return 0
-        if self._only_async and self.busy_since is None:
-            return min(room, MOST) if 2 * room >= self._places or not self.buffer else 0
-        if self.ran:
-            fit = int(BATCH_SECONDS * self.ran / max(self.worked, 1e-9))
-            self._target = max(1, min(fit, 4 * self._target, MOST))
-            self.worked, self.ran = 0.0, 0
-        if self.busy_since is not None and (self._target == 1 or self._busy_for() > BATCH_SECONDS):
-            return 0
-        waiting = len(self.buffer)
-        if self._one_by_one:
-            return 0 if waiting else 1
-        return min(self._target - waiting, room) if 2 * waiting <= self._target else 0
+        self._appetite.paced(self.ran, self.worked)
+        self.worked, self.ran = 0.0, 0
+        busy_for = None if self.busy_since is None else self._busy_for()
+        return self._appetite.wants(waiting=len(self.buffer), free=len(self.free_places), busy_for=busy_for)
 
     def _busy_for(self) -> float:
         since = self.busy_since
@@ -208,8 +192,9 @@ class Pump:
 
     def _must_be_alone(self) -> bool:
         """Whether a job that was claimed alone is in this slot's hands."""
-        self._alone = self._alone and (bool(self.buffer) or self._running())
-        return self._alone
+        appetite = self._appetite
+        appetite.alone = appetite.alone and (bool(self.buffer) or self._running())
+        return appetite.alone
 
     def _running(self) -> bool:
         with self.taking:
@@ -225,14 +210,18 @@ class Pump:
             self._lanes.discovered(self._session.run(Query(DISCOVER), durable=False))
         lanes = self._lanes.next() if wanted else []
         queries = self._write(outcomes)
+        passed_over = self._appetite.passed_over()
         if wanted:
-            queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted))
+            queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted, passed_over))
+        began = time.monotonic()
         try:
             results = self._session.run_all(queries)
         except (psycopg.DataError, psycopg.IntegrityError):
             self._write_singly()
             return 0.0
         rows = results.pop() if wanted else []
+        if passed_over and time.monotonic() - began > TOO_LONG_PASSING:
+            self._appetite.pass_over_no_more()  # so many that to pass them over costs more than to put them off
         self._told(outcomes, written(results))
         return self._took(read(rows, lanes)) if wanted else 0.0
 
@@ -262,18 +251,13 @@ class Pump:
         """Pass on what was claimed; without any, sleep until woken."""
         if jobs:
             self._child.idle = False
-            is_async = [job.task in registry and registry[job.task].is_async for job in jobs]
-            self._only_async, self._some_async = all(is_async), any(is_async)
-            alone = next((job for job in jobs if job.crashes or job.at_most_once), None)
+            alone = self._appetite.had(jobs)
             if alone is not None and len(jobs) > 1:
-                # It was running when a process died, and nobody else shall be in its way should it do that again; or
-                # it may not be claimed and left lying, since whoever finds it could not tell whether it had started.
                 self._unwritten += [
                     decide(job, Happened.HANDED_BACK, self._settings) for job in jobs if job is not alone
                 ]
                 jobs = [alone]
                 self._flushed_at = 0.0  # the others wait for this write
-            self._alone = self._one_by_one = alone is not None
             self.buffer.extend(jobs)
             return 0.0
         if self.busy_since is None and not self.buffer and not self._child.idle:

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from jobs import JobContext, task
+from jobs.declare import registry
 from tests.models import Effect
 from tests.support.side_file import append
 
@@ -222,5 +224,19 @@ async def async_effect_once(note: str) -> None:
     await Effect.objects.aget_or_create(note=note)
 
 
-from tests import hangs  # noqa: E402, F401  tasks of their own
 from tests.benchmarks import tasks as timed  # noqa: E402, F401  and those that are timed
+
+# A worker of an older release: it knows none of these tasks, or an older version of one.
+
+
+@task
+def new_in_this_release(mark: str) -> None:
+    append(f"{mark} {os.getpid()}")
+
+
+if os.environ.get("TEST_OLD_RELEASE"):
+    registry.pop("tests.tasks.new_in_this_release")
+    registry["tests.tasks.renamed_argument"] = replace(renamed_argument, version=1, func=lambda text: 0, upgrade={})
+
+
+from tests import hangs  # noqa: E402, F401  tasks of their own

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from jobs import appetite
 from jobs import pump as module
 from jobs.board import Phase, empty
 from jobs.claim import Claimed, Lanes
@@ -770,4 +771,4 @@ def test_a_pump_whose_rows_were_taken_away_drops_what_it_has(
 
 def test_the_constants_leave_time_for_one_another() -> None:
     assert module.FLUSH_EVERY <= 0.05
-    assert module.BATCH_SECONDS < module.SLOW < 1.0
+    assert appetite.BATCH_SECONDS < module.SLOW < 1.0
