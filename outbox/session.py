@@ -62,6 +62,10 @@ SOCKET = {
 }
 
 
+STRANGER = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
+"""What a pooler between us and the server makes of prepared statements."""
+
+
 class Session:
     """One connection to `alias`, opened at the first use and again after each loss.
 
@@ -74,6 +78,7 @@ class Session:
         self._timeout = str(int(statement_timeout * 1000))
         self._application_name = application_name
         self._channels: list[str] = []
+        self._prepare = True
         self._connection: psycopg.Connection[Row] | None = None
 
     @property
@@ -93,7 +98,7 @@ class Session:
         connection: psycopg.Connection[Row] = psycopg.connect(**params, autocommit=True)
         # Our few statements come again and again, and to plan one costs as much as to run it for a few rows. Behind
         # PgBouncer, where LISTEN is off as well, the next transaction may be on another server connection.
-        connection.prepare_threshold = 2 if outbox_settings().NOTIFY else None
+        connection.prepare_threshold = 2 if self._prepare and outbox_settings().NOTIFY else None
         try:
             role = connections.settings[self.alias].get("OPTIONS", {}).get("assume_role")
             if role:
@@ -133,9 +138,21 @@ class Session:
                 connection.execute(SETTINGS, (self._timeout, durable))
                 yield connection
                 connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, STRANGER):
+                self._unprepared()
             self._give_up()
             raise
+
+    def _unprepared(self) -> None:
+        """A statement of ours is on another server connection: do without, from the next try on."""
+        self._prepare = False
+        self.close()
+        logger.warning(
+            "%s: a prepared statement was lost, so a pooler in transaction mode stands in between; set"
+            ' OUTBOX = {"NOTIFY": False}, since it loses notifications as well',
+            self.alias,
+        )
 
     def _give_up(self) -> None:
         """After an error: end the transaction, or the connection where that is not possible."""

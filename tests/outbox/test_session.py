@@ -316,3 +316,28 @@ def test_the_wait_after_a_failure_grows_and_has_an_end(failures: int) -> None:
 
 def test_a_process_says_where_it_runs() -> None:
     assert process_name() == f"{os.uname().nodename}:{os.getpid()}"
+
+
+def test_a_prepared_statement_that_a_pooler_has_lost_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    with opened() as session:
+        query = Query("SELECT 1")
+        for _ in range(4):
+            session.run(query)
+        session.connection.pgconn.exec_(b"DEALLOCATE ALL")  # as if the next transaction were elsewhere
+
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+            session.run(query)
+        for _ in range(5):
+            assert session.run(query) == [(1,)]
+
+        assert session.glance(Query("SELECT count(*) FROM pg_prepared_statements")) == [(0,)]
+    assert "a pooler in transaction mode" in caplog.text
+
+
+def test_behind_a_pooler_nothing_is_prepared(settings: Any) -> None:
+    settings.OUTBOX = {"NOTIFY": False}
+    with opened() as session:
+        for _ in range(5):
+            session.run(Query("SELECT 1"))
+
+        assert session.glance(Query("SELECT count(*) FROM pg_prepared_statements")) == [(0,)]
