@@ -1,7 +1,8 @@
 """How much a slot claims at once: decided from what its last jobs were like. Pure, but for the time it is told.
 
 Quick jobs come in batches of about a twenty-fifth of a second's work; slow ones, those that may not be left lying and
-those that have been there at a crash come alone; async ones as many as there are places for.
+those that have been there at a crash come alone; async ones as many as there are places for, and where they end fast
+so many more as will have a place soon.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class Appetite:
     def __init__(self, places: int) -> None:
         self._places = places
         self._batch = 4
+        self._ahead = 0
+        """Async jobs to have waiting while all places are taken."""
+        self._counted_at = 0.0
         self._only_async = False
         self._some_async = True
         """All of the next claim may turn out async, and each of those needs a place."""
@@ -42,14 +46,25 @@ class Appetite:
             fit = int(BATCH_SECONDS * jobs / max(seconds, 1e-9))
             self._batch = max(1, min(fit, 4 * self._batch, MOST))
 
+    def ended(self, jobs: int, now: float) -> None:
+        """So many async jobs have ended since the last time."""
+        took, self._counted_at = now - self._counted_at, now
+        self._ahead = min(int(BATCH_SECONDS * jobs / max(took, 1e-3)), 2 * self._ahead + 8, MOST)
+
+    def is_low(self, waiting: int) -> bool:
+        """Whether so few wait that more should be claimed."""
+        return 2 * waiting <= self._ahead
+
     def wants(self, *, waiting: int, free: int, busy_for: float | None) -> int:
         """How many to claim with `waiting` in the buffer and `free` places for async jobs; `busy_for` is the age of
         the sync job that runs, None between jobs."""
+        if self._only_async and busy_for is None:
+            room = free + self._ahead - waiting
+            worth_it = not waiting or (2 * room >= self._places and self.is_low(waiting))
+            return min(room, MOST) if room > 0 and worth_it else 0
         room = (free if self._some_async else MOST) - waiting
         if room <= 0:
             return 0
-        if self._only_async and busy_for is None:
-            return min(room, MOST) if 2 * room >= self._places or not waiting else 0
         if busy_for is not None and (self._batch == 1 or busy_for > BATCH_SECONDS):
             return 0
         if self._one_by_one:

@@ -63,6 +63,10 @@ class Pump:
         """Monotonic start of the sync job that runs; None between jobs."""
         self.worked, self.ran = 0.0, 0
         """Seconds and number of sync jobs since the last look."""
+        self.async_ended = 0
+        """Async jobs that have ended since the last look."""
+        self.moved_at = 0.0
+        """Monotonic time at which something was last put into the buffer or taken by the event loop."""
         self.parked = False
         """The slot is about to be killed: no more claims."""
         self.finished = False
@@ -108,6 +112,11 @@ class Pump:
     def written_out(self) -> bool:
         """Nothing waits to be written."""
         return not (self.buffer or self.done or self._unwritten)
+
+    def ring_if_low(self, *, first: bool) -> None:
+        """Called by the event loop after each job: wake the main thread for the first outcome, or for more jobs."""
+        if first or self._appetite.is_low(len(self.buffer)):
+            self.ring()
 
     def ring(self) -> None:
         """Called by the thread of the event loop: there is an outcome."""
@@ -172,14 +181,16 @@ class Pump:
 
     def _due(self) -> bool:
         """Whether outcomes should be written now rather than with later ones."""
-        return self.busy_since is None or time.monotonic() - self._flushed_at >= FLUSH_EVERY
+        return time.monotonic() - self._flushed_at >= FLUSH_EVERY or not self._running()
 
     def _wanted(self) -> int:
         """How many jobs to claim: never more than can be started soon."""
         if self._dry or len(self.done) > 4 * MOST or self._must_be_alone():
             return 0
         self._appetite.paced(self.ran, self.worked)
-        self.worked, self.ran = 0.0, 0
+        if ended := self.async_ended:
+            self._appetite.ended(ended, time.monotonic())
+        self.worked, self.ran, self.async_ended = 0.0, 0, self.async_ended - ended
         busy_for = None if self.busy_since is None else self._busy_for()
         return self._appetite.wants(waiting=len(self.buffer), free=len(self.free_places), busy_for=busy_for)
 
@@ -188,7 +199,9 @@ class Pump:
         return 0.0 if since is None else time.monotonic() - since
 
     def _slow(self) -> bool:
-        return bool(self.buffer) and self._busy_for() > SLOW
+        if not self.buffer:
+            return False
+        return self._busy_for() > SLOW or (self.busy_since is None and time.monotonic() - self.moved_at > SLOW)
 
     def _must_be_alone(self) -> bool:
         """Whether a job that was claimed alone is in this slot's hands."""
@@ -258,6 +271,7 @@ class Pump:
                 ]
                 jobs = [alone]
                 self._flushed_at = 0.0  # the others wait for this write
+            self.moved_at = time.monotonic()
             self.buffer.extend(jobs)
             return 0.0
         if self.busy_since is None and not self.buffer and not self._child.idle:

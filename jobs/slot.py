@@ -97,8 +97,9 @@ class Slot:
                     pump.done.append(self._unknown(job))
                 elif task.is_async and pump.free_places:
                     placed.append(self._place(job, task))
-                elif task.is_async:  # they came as a surprise, after many that were not
-                    pump.done.append(decide(job, Happened.HANDED_BACK, self._settings))
+                elif task.is_async:  # the loop takes it when a place is free, or it is handed back in time
+                    pump.buffer.appendleft(job)
+                    break
                 else:
                     started = time.monotonic()
                     deadline = started + timeout_of(job, task, self._settings)
@@ -156,11 +157,29 @@ class Slot:
             self._async = AsyncSide(self._child, self._settings, self._async_done)
         self._async.start(placed)
 
-    def _async_done(self, place: int, outcome: Outcome) -> None:
+    def _async_done(self, place: int, outcome: Outcome) -> Placed | None:
+        """An async job has ended; the next one, if it is its turn. Called in the thread of the event loop."""
+        pump = self._pump
         self._child.end(place)
-        self._pump.done.append(outcome)
-        self._pump.free_places.append(place)
-        self._pump.ring()
+        first = not pump.done
+        pump.done.append(outcome)
+        pump.async_ended += 1
+        with pump.taking:
+            pump.free_places.append(place)
+            placed = self._next_async()
+        pump.ring_if_low(first=first or placed is None)
+        return placed
+
+    def _next_async(self) -> Placed | None:
+        job = self._pop()
+        if job is None:
+            return None
+        task = registry.get(job.task)
+        if task is None or not task.is_async:
+            self._pump.buffer.appendleft(job)  # the main thread's
+            return None
+        self._pump.moved_at = time.monotonic()
+        return self._place(job, task)
 
     # Trouble ------------------------------------------------------------------------------------------------------
 
