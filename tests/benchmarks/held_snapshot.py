@@ -106,6 +106,7 @@ def snapshot(database: Database) -> Iterator[None]:
 def began(database: Database, workers: Program, first: int, jobs: int, *, raw: bool) -> float:
     """Put jobs into the queue of workers that wait, and see all of them begin: jobs per second."""
     last = first + jobs - 1
+    tail, found = marks.Tail(database.folder), list[marks.Mark]()
     with database.connect() as connection, connection.transaction():
         if raw:
             connection.execute(fill.RAW_JOBS, (0, first, last))
@@ -114,8 +115,9 @@ def began(database: Database, workers: Program, first: int, jobs: int, *, raw: b
             connection.execute(fill.JOBS, (fill.TASK, "ready", first, last))
             connection.execute("NOTIFY jobs_ready")
 
-    def of_these() -> list[marks.Mark]:
-        return [mark for mark in marks.read(database.folder) if first <= mark.index <= last]
+    def all_began() -> bool:
+        found.extend(mark for mark in tail.read() if first <= mark.index <= last)
+        return len(found) >= jobs
 
-    workers.wait_for(lambda: len(of_these()) >= jobs, within=120, what=f"jobs {first} to {last}")
-    return rate(of_these())
+    workers.wait_for(all_began, within=120, what=f"jobs {first} to {last}")
+    return rate(sorted(found, key=lambda mark: mark.at))
