@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 
-from tests.benchmarks import fill, marks, programs, tally
+from tests.benchmarks import fill, marks, meter, programs, tally
 from tests.benchmarks.measures import Figures, Wrong, compare, rate, spread, tidy
+from tests.benchmarks.meter import Cost
 from tests.benchmarks.plan import Plan, tell
 from tests.benchmarks.server import Database, settle
 
@@ -18,17 +19,23 @@ SLOTS = 2
 
 
 def run(plan: Plan) -> Figures:
-    jobs = plan.choose(full=20_000, quick=10_000, smallest=200)
-    ours, unanalyzed, raw, archive = [], [], [], []
+    jobs = plan.choose(full=20_000, quick=20_000, smallest=200)
+    ours, unanalyzed, raw, archive, costs, raw_costs = [], [], [], [], [], []
     for number in range(plan.rounds):
-        ours.append(drained(plan, jobs, analyze=True))
-        raw.append(raw_drained(plan, jobs, "mark"))
-        unanalyzed.append(drained(plan, jobs, analyze=False))
-        archive.append(raw_drained(plan, jobs, "archive"))
+        speed, cost = drained(plan, jobs, analyze=True)
+        ours.append(speed)
+        costs.append(cost)
+        speed, cost = raw_drained(plan, jobs, "mark")
+        raw.append(speed)
+        raw_costs.append(cost)
+        unanalyzed.append(drained(plan, jobs, analyze=False)[0])
+        archive.append(raw_drained(plan, jobs, "archive")[0])
         tell(f"drain {number + 1}: {ours[-1]:,.0f}/s, never analysed {unanalyzed[-1]:,.0f}, raw {raw[-1]:,.0f}/s")
+        tell(f"  microseconds a job: {costs[-1]}, raw {raw_costs[-1]}")
     figures = {
         "jobs": jobs,
         **compare(ours, raw),
+        **meter.figures(costs, raw_costs),
         **spread("unanalyzed_per_second", unanalyzed),
         "unanalyzed_of_analyzed": tidy(statistics.median(unanalyzed) / statistics.median(ours)),
         **spread("archive_per_second", archive),
@@ -43,15 +50,17 @@ def large(plan: Plan, ratio: float) -> Figures:
     """S3: the same in front of a million that wait and behind two million that are done."""
     jobs = plan.choose(full=200_000, quick=20_000, smallest=200)
     behind, history = 5 * jobs, 10 * jobs
-    ours = [drained(plan, jobs, analyze=True, behind=behind, history=history) for _ in range(plan.rounds)]
-    raw = [raw_drained(plan, jobs, "mark", behind=behind, history=history) for _ in range(plan.rounds)]
+    ours, raw = [], []
+    for number in range(plan.rounds):
+        ours.append(drained(plan, jobs, analyze=True, behind=behind, history=history)[0])
+        raw.append(raw_drained(plan, jobs, "mark", behind=behind, history=history)[0])
+        tell(f"drain {jobs:,} of {jobs + behind:,}, {number + 1}: {ours[-1]:,.0f}/s, raw {raw[-1]:,.0f}/s")
     figures = {f"large_{name}": figure for name, figure in compare(ours, raw).items()}
-    tell(f"drain {jobs:,} of {jobs + behind:,}: {figures['large_jobs_per_second']:,}/s, ratio {figures['large_ratio']}")
     return {"large_jobs": jobs, **figures, "large_of_small": tidy(float(figures["large_ratio"]) / ratio)}
 
 
-def drained(plan: Plan, jobs: int, *, analyze: bool, behind: int = 0, history: int = 0) -> float:
-    """Our jobs per second."""
+def drained(plan: Plan, jobs: int, *, analyze: bool, behind: int = 0, history: int = 0) -> tuple[float, Cost]:
+    """Our jobs per second, and what each has cost."""
     with plan.server.database() as database:
         if history:
             database.execute(fill.HISTORY, (fill.BALLAST, "succeeded", 10**9, 10**9 + history - 1))
@@ -61,23 +70,24 @@ def drained(plan: Plan, jobs: int, *, analyze: bool, behind: int = 0, history: i
             return _drained_in_part(database, jobs)
         arguments = ("runworkers", "--slots", str(SLOTS), "--burst")
         with programs.manage(database.url, database.folder, *arguments) as workers:
+            cost = meter.metered(database, workers, jobs)
             workers.ended()
-        return rate(tally.ended_once(database, jobs))
+        return rate(tally.ended_once(database, jobs)), cost
 
 
-def _drained_in_part(database: Database, jobs: int) -> float:
+def _drained_in_part(database: Database, jobs: int) -> tuple[float, Cost]:
     """Work off the first `jobs`, then stop; whatever began by then has to have ended once."""
     with programs.manage(database.url, database.folder, "runworkers", "--slots", str(SLOTS)) as workers:
-        workers.wait_for(lambda: marks.count(database.folder) >= jobs, within=600, what=f"{jobs} jobs")
+        cost = meter.metered(database, workers, jobs)
         workers.terminate()
     found = marks.read(database.folder)
     ((ended, well),) = database.execute(tally.ENDED)
     if not ended == well == len(found) == len({mark.index for mark in found}):
         raise Wrong(f"{len(found)} jobs began, {ended} are in the history, {well} of them succeeded at once")
-    return rate(found[:jobs])
+    return rate(found[:jobs]), cost
 
 
-def raw_drained(plan: Plan, jobs: int, finish: str, *, behind: int = 0, history: int = 0) -> float:
+def raw_drained(plan: Plan, jobs: int, finish: str, *, behind: int = 0, history: int = 0) -> tuple[float, Cost]:
     """The raw loop's."""
     with plan.server.database() as database:
         if history and finish == "mark":
@@ -89,8 +99,7 @@ def raw_drained(plan: Plan, jobs: int, finish: str, *, behind: int = 0, history:
         most = jobs // SLOTS if behind else 10**9
         arguments = ("drain", finish, "--processes", SLOTS, "--most", most)
         with programs.module(database.url, database.folder, "raw", *arguments) as loop:
+            cost = meter.metered(database, loop, jobs)
             loop.ended()
-        if not behind:
-            return rate(tally.raw_ended_once(database, jobs))
-        found = marks.read(database.folder)
-        return rate(found[:jobs])
+        found = marks.read(database.folder) if behind else tally.raw_ended_once(database, jobs)
+        return rate(found[:jobs]), cost

@@ -11,7 +11,7 @@ from tests.benchmarks import fill, programs, tally
 from tests.benchmarks.drain import SLOTS
 from tests.benchmarks.measures import Figures, compare, percentile, rate, tidy
 from tests.benchmarks.plan import Plan, tell
-from tests.benchmarks.server import settle
+from tests.benchmarks.server import Database, settle
 
 CLAIMED_AT_ONCE = 10
 
@@ -20,7 +20,7 @@ def run(plan: Plan) -> Figures:
     rows = plan.choose(full=10_000_000 if plan.large else 1_000_000, quick=200_000, smallest=200)
     jobs = plan.choose(full=20_000, quick=5_000, smallest=200)
     seconds = plan.choose(full=10.0, quick=3.0, smallest=0.2)
-    _, empty = drained(plan, jobs, 0, seconds)
+    empty = probed_alone(plan, jobs, seconds)
     ours, behind = drained(plan, jobs, rows, seconds)
     raw = raw_drained(plan, jobs, rows)
     figures: Figures = {
@@ -36,19 +36,30 @@ def run(plan: Plan) -> Figures:
     return figures
 
 
+def probed_alone(plan: Plan, jobs: int, seconds: float) -> list[float]:
+    """Seconds of each claim where nothing else is."""
+    with plan.server.database() as database:
+        database.execute(fill.JOBS, (fill.TASK, "ready", 1, jobs))
+        settle(database, analyze=False)
+        return probed(database, seconds)
+
+
+def probed(database: Database, seconds: float) -> list[float]:
+    with programs.module(database.url, database.folder, "prober", seconds, 100, CLAIMED_AT_ONCE) as prober:
+        took: list[float] = prober.answer()
+    return took
+
+
 def drained(plan: Plan, jobs: int, rows: int, seconds: float) -> tuple[float, list[float]]:
     """Jobs per second, and the seconds of each claim before."""
     with plan.server.database() as database:
-        if rows:
-            third = rows // 3
-            database.execute(fill.JOBS, (fill.BALLAST, "scheduled", 10**9, 10**9 + third - 1))
-            database.execute(fill.JOBS, (fill.BALLAST, "retrying", 2 * 10**9, 2 * 10**9 + third - 1))
-            database.execute(fill.HISTORY, (fill.BALLAST, "dead", 3 * 10**9, 3 * 10**9 + rows - 2 * third - 1))
+        third = rows // 3
+        database.execute(fill.JOBS, (fill.BALLAST, "scheduled", 10**9, 10**9 + third - 1))
+        database.execute(fill.JOBS, (fill.BALLAST, "retrying", 2 * 10**9, 2 * 10**9 + third - 1))
+        database.execute(fill.HISTORY, (fill.BALLAST, "dead", 3 * 10**9, 3 * 10**9 + rows - 2 * third - 1))
         database.execute(fill.JOBS, (fill.TASK, "ready", 1, jobs))
         settle(database, analyze=False)
-        arguments = (seconds, 100, CLAIMED_AT_ONCE)
-        with programs.module(database.url, database.folder, "prober", *arguments) as prober:
-            took = prober.answer()
+        took = probed(database, seconds)
         arguments = ("runworkers", "--slots", str(SLOTS), "--burst")
         with programs.manage(database.url, database.folder, *arguments) as workers:
             workers.ended()

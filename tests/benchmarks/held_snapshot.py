@@ -52,19 +52,24 @@ def held(plan: Plan, seconds: float, batch: int, *, raw: bool) -> dict[str, Any]
     lead = plan.choose(full=6.0, quick=4.0, smallest=0.5)
     flowing = int((lead + seconds) * PER_SECOND)
     with plan.server.database() as database, _workers(database, raw=raw) as workers:
-        began(database, workers, 1, 10, raw=raw)  # until everybody is awake
-        flow = ("rate", PER_SECOND, flowing, 11, *(["--raw"] if raw else []))
-        first = 11 + flowing
+        flow = ("rate", PER_SECOND, flowing, *(["--raw"] if raw else []))
+        first = flowing + 1
         with programs.module(database.url, database.folder, "writer", *flow) as writer:
+            workers.wait_for(lambda: marks.count(database.folder) > 0, within=60, what="the first job")
             time.sleep(lead / 2)
             before = began(database, workers, first, batch, raw=raw)
             time.sleep(lead / 2)
             with snapshot(database):
-                probe = ("prober", seconds, 20, 1)
-                with programs.module(database.url, database.folder, *probe) as prober:
+                if raw:
                     time.sleep(seconds * WAIT_BEFORE)
                     under = began(database, workers, first + batch, batch, raw=raw)
-                    took = prober.answer()
+                    took = [0.0]
+                else:
+                    probe = ("prober", seconds, 20, 1)
+                    with programs.module(database.url, database.folder, *probe) as prober:
+                        time.sleep(seconds * WAIT_BEFORE)
+                        under = began(database, workers, first + batch, batch, raw=raw)
+                        took = prober.answer()
             released = time.monotonic()
             writer.ended()
         total = first + 2 * batch - 1
@@ -101,6 +106,7 @@ def snapshot(database: Database) -> Iterator[None]:
 def began(database: Database, workers: Program, first: int, jobs: int, *, raw: bool) -> float:
     """Put jobs into the queue of workers that wait, and see all of them begin: jobs per second."""
     last = first + jobs - 1
+    tail, found = marks.Tail(database.folder), list[marks.Mark]()
     with database.connect() as connection, connection.transaction():
         if raw:
             connection.execute(fill.RAW_JOBS, (0, first, last))
@@ -109,8 +115,9 @@ def began(database: Database, workers: Program, first: int, jobs: int, *, raw: b
             connection.execute(fill.JOBS, (fill.TASK, "ready", first, last))
             connection.execute("NOTIFY jobs_ready")
 
-    def of_these() -> list[marks.Mark]:
-        return [mark for mark in marks.read(database.folder) if first <= mark.index <= last]
+    def all_began() -> bool:
+        found.extend(mark for mark in tail.read() if first <= mark.index <= last)
+        return len(found) >= jobs
 
-    workers.wait_for(lambda: len(of_these()) >= jobs, within=120, what=f"jobs {first} to {last}")
-    return rate(of_these())
+    workers.wait_for(all_began, within=120, what=f"jobs {first} to {last}")
+    return rate(sorted(found, key=lambda mark: mark.at))

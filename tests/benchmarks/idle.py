@@ -17,25 +17,23 @@ from tests.benchmarks.wire import counted
 
 SLOTS = 8
 
-CALM = 2.0
-"""Seconds after the last job in which the workers may still look around."""
-
 
 def run(plan: Plan) -> Figures:
     seconds = plan.choose(full=60.0, quick=8.0, smallest=1.0)
+    calm = plan.choose(full=3.0, quick=2.0, smallest=0.2)  # the workers may still look around
     jobs = plan.choose(full=20_000, quick=5_000, smallest=100)
-    figures, ours = rested(plan, seconds, jobs)
+    figures, ours = rested(plan, calm, seconds, jobs)
     figures = {"slots": SLOTS, "seconds": seconds, **compare([ours], [raw_rested(plan, jobs)]), **figures}
     tell(f"idle: {figures}")
     return figures
 
 
-def rested(plan: Plan, seconds: float, jobs: int) -> tuple[Figures, float]:
+def rested(plan: Plan, calm: float, seconds: float, jobs: int) -> tuple[Figures, float]:
     with plan.server.database() as database, counted(database.url) as door:
         arguments = ("runworkers", "--slots", str(SLOTS))
         with programs.manage(door.url, database.folder, *arguments) as workers:
             began(database, workers, 1, jobs, raw=False)
-            time.sleep(CALM)
+            time.sleep(calm)
             tree = workers.tree()
             statements, used, since = door.statements, programs.cpu_seconds(tree), time.monotonic()
             time.sleep(seconds)

@@ -45,6 +45,26 @@ def count(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.marks")) // ENTRY.size
 
 
+class Tail:
+    """What is marked from now on. It reads nothing twice: who watches should leave the processor to the watched."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen = {path: path.stat().st_size // ENTRY.size for path in folder.glob("*.marks")}
+
+    def read(self) -> list[Mark]:
+        found: list[Mark] = []
+        for path in self._folder.glob("*.marks"):
+            seen = self._seen.get(path, 0)
+            with path.open("rb") as file:
+                file.seek(seen * ENTRY.size)
+                content = file.read()
+            whole = len(content) // ENTRY.size
+            found += map(Mark._make, ENTRY.iter_unpack(content[: whole * ENTRY.size]))
+            self._seen[path] = seen + whole
+        return found
+
+
 def read(folder: Path) -> list[Mark]:
     """Everything that began, eldest first."""
     found = [Mark._make(entry) for path in folder.glob("*.marks") for entry in ENTRY.iter_unpack(path.read_bytes())]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,16 @@ class Program:
         """Until `condition()`; Wrong when the program ends or the time is over before."""
         until = time.monotonic() + within
         while not condition():
-            if self.process.poll() is not None or time.monotonic() > until:
+            if self.over or time.monotonic() > until:
                 raise Wrong(f"{what}: not within {within:g} s; the program said:\n{self._said()}")
             time.sleep(0.01)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended. It stays a zombie, whose processor time can still be read, until `ended`."""
+        if self.process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -110,12 +117,13 @@ def _running(program: Program) -> Iterator[Program]:
         program.kill()
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """User and system time that these processes have used so far."""
+def cpu_seconds(pids: list[int], *, ended: bool = False) -> float:
+    """User and system time that these processes have used so far; `ended`: and their children that have ended."""
     total = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11 : 15 if ended else 13]))
     return total / TICKS
 
 

@@ -1,10 +1,10 @@
-"""The application's side: processes that enqueue.
+"""The application's side: processes that enqueue, and print one JSON object.
 
-    python -m tests.benchmarks.writer rate PER_SECOND JOBS FIRST [--raw]    one job at a time, for latency
-    python -m tests.benchmarks.writer transactions TRANSACTIONS             an enqueue beside a plain INSERT
-    python -m tests.benchmarks.writer many JOBS                             enqueue_many beside the bare statements
+    python -m tests.benchmarks.writer rate [--raw] PER_SECOND JOBS [PER_SECOND JOBS ...]
+    python -m tests.benchmarks.writer cost TRANSACTIONS JOBS
 
-Each prints one JSON object.
+`rate` writes jobs 1, 2, 3 ... one at a time, at one rate after the other. `cost` times the business transaction with an
+enqueue and with a plain INSERT, then `enqueue_many` and the bare statements for the same rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ import psycopg
 
 from tests.benchmarks.raw import CHANNEL
 
+QUIET = 0.5
+"""Seconds between two rates: workers have to be idle again."""
+
 BUSINESS = "INSERT INTO business (note) VALUES (%s)"
+UNTIMED = 20
+"""Transactions before the clock runs: the first ones open the connection."""
+
 PLAIN = "INSERT INTO plain (uid, headers, body) VALUES (%s, %s, %s)"
 MANY = "INSERT INTO raw_outbox (uid, headers, body) SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[])"
 COPY = "COPY raw_outbox (uid, headers, body) FROM STDIN"
@@ -35,22 +41,26 @@ def body(index: int) -> str:
     return f'{{"args":[{index}],"kwargs":{{}}}}'
 
 
-def rate(per_second: float, jobs: int, first: int, raw: bool) -> dict[str, Any]:
-    """Enqueue at a steady rate; when each commit was done, by index."""
+def rate(phases: list[tuple[float, int]], raw: bool) -> dict[str, Any]:
+    """Enqueue at steady rates; when each commit was done, by index, and how many a second they were at the end."""
     committed: dict[int, float] = {}
     one = _raw_one(committed) if raw else _one(committed)
-    one(first)
-    began = time.perf_counter()
-    for n in range(1, jobs):
-        pause = began + n / per_second - time.perf_counter()
-        if pause > 0:
-            time.sleep(pause)
-        one(first + n)
-    took = time.perf_counter() - began
-    return {"per_second": (jobs - 1) / took if took else 0.0, "committed": committed}
+    index = 0
+    for per_second, jobs in phases:
+        began = time.perf_counter()
+        for n in range(jobs):
+            pause = began + n / per_second - time.perf_counter()
+            if pause > 0:
+                time.sleep(pause)
+            index += 1
+            one(index)
+        took = time.perf_counter() - began
+        time.sleep(QUIET)
+    return {"per_second": phases[-1][1] / took, "committed": committed}
 
 
 def _one(committed: dict[int, float]) -> Any:
+    django.setup()
     from django.db import connection, transaction
 
     from tests.benchmarks.tasks import mark
@@ -95,14 +105,14 @@ def transactions(number: int) -> dict[str, Any]:
             cursor.execute(PLAIN, (uuid.uuid4(), HEADERS, body(index)))
 
     times: dict[str, list[float]] = {"enqueue": [], "insert": []}
-    for index in range(number + 20):
+    for index in range(number + UNTIMED):
         for name, second in (("enqueue", enqueue), ("insert", insert)):
             began = time.perf_counter()
             with transaction.atomic():
                 with connection.cursor() as cursor:
                     cursor.execute(BUSINESS, (f"order {index}",))
                 second(index)
-            if index >= 20:  # the first ones open the connection
+            if index >= UNTIMED:
                 times[name].append(time.perf_counter() - began)
     return {name: {"median": statistics.median(taken), "mean": statistics.mean(taken)} for name, taken in times.items()}
 
@@ -134,18 +144,17 @@ def many(jobs: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["rate", "transactions", "many"])
+    parser.add_argument("what", choices=["rate", "cost"])
     parser.add_argument("numbers", type=float, nargs="+")
     parser.add_argument("--raw", action="store_true")
     given = parser.parse_args()
-    django.setup()
     numbers = given.numbers
     if given.what == "rate":
-        answer = rate(numbers[0], int(numbers[1]), int(numbers[2]), given.raw)
-    elif given.what == "transactions":
-        answer = transactions(int(numbers[0]))
+        phases = [(per_second, int(jobs)) for per_second, jobs in zip(numbers[::2], numbers[1::2], strict=True)]
+        answer = rate(phases, given.raw)
     else:
-        answer = many(int(numbers[0]))
+        django.setup()
+        answer = {**transactions(int(numbers[0])), **many(int(numbers[1]))}
     print(json.dumps(answer))
 
 
