@@ -23,6 +23,10 @@ SETTINGS = {**QUICK, "MAX_CRASHES": 100}
 """Whoever is struck by chance again and again is no poison here."""
 
 
+WEIGHTS = {"slot": 5, "relay": 2, "keeper": 1}
+"""Who is struck how often."""
+
+
 class RolledBack(Exception):
     """The business changed its mind."""
 
@@ -58,7 +62,8 @@ class Soak:
 
     def strike(self, supervisor: bool) -> None:
         """Kill somebody, having counted what that one has in hand."""
-        worker = self.rolls.choice(self.workers)
+        # One that is still starting has nothing to lose.
+        worker = self.ground.wait(lambda: self.rolls.choice([w for w in self.workers if w.slots()] or [None]), 30)
         if supervisor:
             victims = [pid for pid in worker.all() if pid != worker.pid]
             self._kill([worker.pid, *victims])
@@ -67,10 +72,10 @@ class Soak:
             self.workers[self.workers.index(worker)] = self._worker()
             self.kills["supervisor"] += 1
             return
-        children = sorted(named(worker.pid).items())
-        roles = [(name.split("-")[0], pid) for name, pid in children if name.startswith(("slot", "relay", "keeper"))]
+        roles = [(name.split("-")[0], pid) for name, pid in sorted(named(worker.pid).items())]
+        roles = [(role, pid) for role, pid in roles if role in WEIGHTS]
         if roles:
-            role, pid = self.rolls.choice(roles)
+            ((role, pid),) = self.rolls.choices(roles, [WEIGHTS[role] for role, _ in roles])
             self._kill([pid])
             self.kills[role] += 1
 

@@ -36,7 +36,8 @@ def killed_slots(ground: Ground, trials: int) -> list[float]:
         folder.mkdir()
         ends_when_told.enqueue(n, str(folder), "succeed")
         first = again(ground, n, 1, 10)
-        time.sleep(ground.rolls.random() * 0.2)
+        # A slot that dies in its first second twice in a row is started anew only after a pause: not what is measured.
+        time.sleep(1.0 + ground.rolls.random() * 0.2)
         killed = time.monotonic()
         os.kill(first.pid, signal.SIGKILL)
         took.append(again(ground, n, 2, 20).at - killed)
@@ -77,7 +78,7 @@ def killed_hosts(ground: Ground, trials: int, first: int) -> list[float]:
 
 
 def row(ground: Ground, report: Report) -> None:
-    slots = killed_slots(ground, ground.size(100, 10))
+    slots = killed_slots(ground, ground.size(100, 4))
     report.figure("slots killed", len(slots))
     report.figure("slot: seconds p50", percentile(slots, 0.5))
     report.must("slot: seconds max", max(slots), "<=", 1.0)
