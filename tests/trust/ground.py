@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
 import shutil
@@ -171,6 +172,8 @@ def ground(row: str, scale: float, seed: int, own_server: dict[str, str] | None)
         import django
 
         django.setup()
+        for logger in ("jobs", "outbox"):  # what the library says of itself is no evidence
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         stack.callback(_close_django)
         stack.callback(made.close)
         yield made
