@@ -47,7 +47,7 @@ class Worker(Program):
         self.log = folder / f"{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, *arguments],
+                [*prefix, *([sys.executable, *arguments] if arguments else [])],
                 cwd=ROOT,
                 env={**environment(jobs, outbox), "DJANGO_SETTINGS_MODULE": SETTINGS, **(env or {})},
                 stdin=subprocess.DEVNULL,
@@ -89,6 +89,11 @@ class Ground:
 
     def program(self, *arguments: str, **options: Any) -> Worker:
         self.started.append(Worker(*arguments, folder=self.folder, **options))
+        return self.started[-1]
+
+    def shell(self, command: Sequence[str]) -> Worker:
+        """Start a command as it stands."""
+        self.started.append(Worker(folder=self.folder, prefix=command))
         return self.started[-1]
 
     def ready(self, *workers: Worker) -> None:

@@ -53,22 +53,23 @@ class Proxy:
         self._cut()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
-        self._loop.call_later(0.1, self._loop.stop)
+        self._loop.call_later(0.2, self._loop.stop)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while self.mode in ("black hole", "stall"):
-            await asyncio.sleep(0.05)
         try:
+            while self.mode in ("black hole", "stall"):
+                await asyncio.sleep(0.05)
             upstream = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         self._writers |= {writer, upstream[1]}
-        await asyncio.gather(self._pump(reader, upstream[1]), self._pump(upstream[0], writer))
+        with suppress(asyncio.CancelledError):  # the end of the proxy, which nobody need hear about
+            await asyncio.gather(self._pump(reader, upstream[1]), self._pump(upstream[0], writer))
         self._writers -= {writer, upstream[1]}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with suppress(OSError, asyncio.CancelledError):
             while data := await reader.read(65536):
                 if self.mode == "delay":
                     await asyncio.sleep(self.delay)

@@ -31,6 +31,7 @@ def row(ground: Ground, report: Report) -> None:
     for batch in (1, 10, 100, 500):
         plan = explain(session, claims.claim(1, 11, EVERYTHING, batch))
         scans += bool(plan.read_whole(["jobs_job"]))
+        report.figure(f"buffers of a batch of {batch}", plan.buffers)
         worst = max(worst, plan.buffers / (20 + 10 * batch))
         for setting in (None, *AGAINST):
             # As a worker runs it, and once more with each way of the planner's forbidden on the whole connection.

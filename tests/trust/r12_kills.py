@@ -29,24 +29,29 @@ def begun(ground: Ground, seen: int) -> Iterator[tuple[str, float, list[int]]]:
 
 
 def row(ground: Ground, report: Report) -> None:
-    rounds = ground.size(12)
     worker = ground.worker("--slots", "2")
     ground.ready(worker)
     lateness: list[float] = []
     sessions: list[float] = []
     reuse: list[float] = []
     survivors = 0
-    order = [task for _ in range(rounds) for task in TASKS]
+    order = TASKS * 12
     ground.rolls.shuffle(order)
+    order = order[: ground.size(len(order), 4)]
     for task in order:
         seen = len(ground.evidence.path.read_text().splitlines())
         job = task.enqueue()
         name, at, pids = ground.wait(lambda seen=seen: next(begun(ground, seen), None), 20, task.name)
+        if task is hangs.awaits_for_ever:
+            pids = []  # it lets itself be cancelled, and the slot lives on
         limit = at + hangs.LIMIT
         while any(map(alive, pids)) and time.monotonic() < limit + 5:
             time.sleep(0.005)
         lateness.append(time.monotonic() - limit)
-        survivors += sum(map(alive, pids))
+        left = [pid for pid in pids if alive(pid)]
+        survivors += len(left)
+        if lateness[-1] > 2.0:
+            report.note(f"late by {lateness[-1]:.1f} s: {name}, {len(left)} of its processes are left")
         ground.wait(lambda: not ground.value(SESSIONS), 10, f"the session of {name}")
         sessions.append(time.monotonic() - limit)
         ended = f"SELECT 1 FROM jobs_finishedjob WHERE id = '{job.id}'"
@@ -55,7 +60,7 @@ def row(ground: Ground, report: Report) -> None:
         reuse.append(time.monotonic() - limit)
     kinds = ground.sql("SELECT job, count(*) FILTER (WHERE kind = 'timed_out'), count(*) FROM jobs_attempt GROUP BY job")
     report.figure("kills", len(order))
-    report.figure("ways to hang", len(TASKS))
+    report.figure("ways to hang", len(set(map(id, order))))
     report.must("processes that survived", survivors, "==", 0)
     report.must("seconds past the limit, p50", percentile(lateness, 0.5), "<=", 1.5)
     report.must("seconds past the limit, max", max(lateness), "<=", 2.0)

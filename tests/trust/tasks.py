@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import time
@@ -21,12 +22,17 @@ def say(word: str, number: int, context: JobContext) -> None:
     append(f"{word} {number} {context.job_id} {os.getpid()} {time.monotonic():.6f}")
 
 
+def pause(seconds: float) -> None:
+    """Sleep; time.sleep names a moment of a clock, which a faked clock makes nonsense of."""
+    if seconds:
+        select.select([], [], [], seconds)
+
+
 @task(takes_context=True)
 def works(context: JobContext, number: int, seconds: float = 0.0) -> int:
     """A job with an effect outside every table."""
     say("begins", number, context)
-    if seconds:
-        time.sleep(seconds)
+    pause(seconds)
     say("ends", number, context)
     return os.getpid()
 
@@ -36,8 +42,7 @@ def writes(context: JobContext, number: int, seconds: float = 0.0) -> int:
     """A job with an effect in a table beside the one in the file."""
     say("begins", number, context)
     Effect.objects.create(number=number)
-    if seconds:
-        time.sleep(seconds)
+    pause(seconds)
     say("ends", number, context)
     return os.getpid()
 
@@ -116,15 +121,15 @@ def eats_memory(context: JobContext, number: int) -> None:
 
 
 @task(takes_context=True)
-def asks(context: JobContext, number: int, questions: int) -> None:
-    """Asks the database things only this job would ask, and checks each answer."""
+def asks(context: JobContext, number: int, questions: int, one_backend: bool = True) -> None:
+    """Asks the database things only this job would ask, and checks each answer and, without a pooler, whose it is."""
     say("begins", number, context)
     with connection.cursor() as cursor:
         for n in range(questions):
             question = number * 1000 + n
             cursor.execute("SELECT %s::bigint, pg_backend_pid()", (question,))
             answer, backend = cursor.fetchone()
-            if answer != question or backend != connection.connection.info.backend_pid:
+            if answer != question or (one_backend and backend != connection.connection.info.backend_pid):
                 say("wrong", number, context)
     say("ends", number, context)
 
@@ -139,3 +144,10 @@ def raises(context: JobContext, number: int, which: int) -> None:
     from tests.support.hostile import ERRORS  # brings hypothesis along, which other workers need not wait for
 
     raise ERRORS[which % len(ERRORS)]
+
+
+@task(takes_context=True)
+def gives_hostile(context: JobContext, number: int, seed: int) -> Any:
+    from tests.trust.r27_payloads import hostile_result
+
+    return hostile_result(seed)
