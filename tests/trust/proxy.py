@@ -1,7 +1,8 @@
 """A TCP proxy in front of a server, in a thread: it passes, cuts, delays or swallows what goes through.
 
-`stall` is a network that is gone for a while: what is under way arrives when it is back. `black hole` is a peer that vanished without a word: connections stay open, bytes are taken and go nowhere, and new
-connections are accepted and never answered.
+`stall` is a network that is gone for a while: what is under way arrives when it is back. `black hole` is a peer that
+vanished without a word: connections stay open, bytes are taken and go nowhere, and new connections are accepted and
+never answered.
 """
 
 from __future__ import annotations

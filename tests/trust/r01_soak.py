@@ -52,7 +52,7 @@ class Soak:
         self._next += count
         with suppress(RolledBack), transaction.atomic():
             half = len(numbers) // 2
-            calls = [(n, self.rolls.random() * 0.004) for n in numbers]
+            calls = [(n, self.rolls.random() * 0.002) for n in numbers]
             handles = writes.enqueue_many(calls[:half]) + works.enqueue_many(calls[half:])
             if self.rolls.random() < 0.1:
                 self.rolled_back.update(numbers)
@@ -94,7 +94,7 @@ def row(ground: Ground, report: Report) -> None:
     soak = Soak(ground)
     ground.ready(*soak.workers)
     began = time.monotonic()
-    wait = 0.12
+    wait = 0.06
     for n in range(kills + kills // 10):
         while len(soak.committed) * kills < jobs * min(n + 1, kills):
             soak.feed(max(2, jobs // kills // 2))

@@ -20,8 +20,8 @@ LEASE = QUICK["DEAD_AFTER"] + 2 * QUICK["HEARTBEAT"]
 
 
 def row(ground: Ground, report: Report) -> None:
-    jobs = ground.size(1000, 24)
-    slots = min(30, -(-jobs // 4))
+    jobs = ground.size(1000, 18)
+    slots = min(30, -(-jobs // 2))
     workers = [ground.worker("--slots", str(slots), jobs=QUICK) for _ in range(2)]
     ground.ready(*workers)
     names = dict(ground.sql("SELECT id, name FROM jobs_worker"))
@@ -30,7 +30,9 @@ def row(ground: Ground, report: Report) -> None:
         began = time.monotonic()
         longest = 0.0
         for number in range(jobs):
-            task = (works, holds_the_gil, works_async, works, holds_the_gil, spins if number % 60 == 5 else works)[number % 6]
+            task = (works, holds_the_gil, works_async, works, holds_the_gil, spins if number % 60 == 5 else works)[
+                number % 6
+            ]
             seconds = LEASE * ground.rolls.uniform(3, 10 if ground.scale > 0.5 else 4)
             longest = max(longest, seconds)
             task.enqueue(number, seconds)
@@ -47,6 +49,11 @@ def row(ground: Ground, report: Report) -> None:
     report.figure("seconds under load", took)
     report.must("started", len(starts), "==", jobs)
     report.must("second starts", checker.extra_effects(ground), "==", 0)
-    report.must("workers declared dead", len(names.items() - dict(ground.sql("SELECT id, name FROM jobs_worker")).items()), "==", 0)
+    report.must(
+        "workers declared dead",
+        len(names.items() - dict(ground.sql("SELECT id, name FROM jobs_worker")).items()),
+        "==",
+        0,
+    )
     report.must("ended badly", checker.not_succeeded(ground), "==", 0)
     report.must("stuck", checker.stuck(ground), "==", 0)

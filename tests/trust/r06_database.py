@@ -45,7 +45,7 @@ class Trouble:
         """A producer that keeps more waiting than two slots can run."""
         order = {
             "first": number * 1_000_000, "count": 900_000, "rollbacks": 0.05, "pause": 0.001, "work": SECONDS_A_JOB,
-            "seed": number, "gap": 0.004,
+            "seed": number, "gap": 0.008,
         }  # fmt: skip
         self.producers.append(self.ground.program("-m", "tests.trust.producer", json.dumps(order), env=self.env))
 
@@ -76,9 +76,11 @@ class Trouble:
             time.sleep(0.5)
 
     def kill_a_backend(self) -> None:
-        pids = [row[0] for row in self.ground.sql("SELECT pid FROM pg_stat_activity WHERE application_name <> 'the checker'"
-                                                  " AND backend_type = 'client backend'")]  # fmt: skip
-        self.server.kill_a_backend(self.ground.rolls.choice(pids))
+        pids = self.ground.sql(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE application_name <> 'the checker' AND backend_type = 'client backend'"
+        )
+        self.server.kill_a_backend(self.ground.rolls.choice(pids)[0])
 
     def hole(self, mode: Mode, seconds: float) -> None:
         self.proxy.mode = mode
@@ -100,8 +102,7 @@ class Trouble:
 def row(ground: Ground, report: Report) -> None:
     crashes, killed = ground.size(10), ground.size(5)
     trouble = Trouble(ground, report)
-    for number in range(2):
-        trouble.feed(number)
+    trouble.feed(0)
     ground.wait(lambda: ground.evidence.count("ends") > 50, 20, trouble.worker.said)
     time.sleep(1)
     baseline = min(trouble.rate(2.0) for _ in range(2))
@@ -110,10 +111,10 @@ def row(ground: Ground, report: Report) -> None:
         trouble.fault(f"crash {n + 1}", trouble.server.restart, baseline)
     for n in range(killed):
         trouble.fault(f"backend killed {n + 1}", trouble.kill_a_backend, baseline)
-    trouble.fault("backends ended", lambda: trouble.end_backends(max(4, 60 * ground.scale)), baseline)
+    trouble.fault("backends ended", lambda: trouble.end_backends(max(2, 60 * ground.scale)), baseline)
     trouble.fault("all connections cut", trouble.proxy.cut, baseline)
-    trouble.fault("no connections left", lambda: trouble.crowd(max(3, 20 * ground.scale)), baseline)
-    trouble.fault("network stalled", lambda: trouble.hole("stall", max(4, 60 * ground.scale)), baseline)
+    trouble.fault("no connections left", lambda: trouble.crowd(max(2, 20 * ground.scale)), baseline)
+    trouble.fault("network stalled", lambda: trouble.hole("stall", max(2, 60 * ground.scale)), baseline)
     if ground.scale >= 0.2:
         trouble.fault("black hole", lambda: trouble.hole("black hole", 60 * ground.scale), baseline)
     else:

@@ -27,7 +27,9 @@ def row(ground: Ground, report: Report) -> None:
     writers = [
         ground.program("-m", "tests.trust.producer", json.dumps(order))
         for n in range(producers)
-        for order in [{"first": n * each, "count": each, "rollbacks": 0.1, "pause": 0.004, "seed": ground.rolls.random()}]
+        for order in [
+            {"first": n * each, "count": each, "rollbacks": 0.1, "pause": 0.004, "seed": ground.rolls.random()}
+        ]
     ]
     done = 0
     while any(writer.process.poll() is None for writer in writers) or done < kills:

@@ -12,13 +12,15 @@ from tests.support.plans import explain
 from tests.trust.ground import Ground
 from tests.trust.report import Report
 
-FILL = """INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts, crashes,
-  lease, depth, idempotency_key, enqueued_at, ready_at, error)
-SELECT gen_random_uuid(), 'tests.tasks.noop', 'default', n %% 32 * 6 - 96, 'ready', '', '{"args":[],"kwargs":{}}', 3, 0, 0,
-  0, 0, '', clock_timestamp(), clock_timestamp(), '' FROM generate_series(1, %s) AS n"""
+FILL = """INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts,
+  crashes, lease, depth, idempotency_key, enqueued_at, ready_at, error)
+SELECT gen_random_uuid(), 'tests.tasks.noop', 'default', n %% 32 * 6 - 96, 'ready', '', '{"args":[],"kwargs":{}}', 3, 0,
+  0, 0, 0, '', clock_timestamp(), clock_timestamp(), '' FROM generate_series(1, %s) AS n"""
 
-AGAINST = ("enable_hashjoin", "enable_mergejoin", "enable_material", "enable_hashagg", "enable_sort", "enable_indexscan",
-           "enable_bitmapscan", "enable_memoize")  # fmt: skip
+AGAINST = (
+    "enable_hashjoin", "enable_mergejoin", "enable_material", "enable_hashagg", "enable_sort", "enable_indexscan",
+    "enable_bitmapscan", "enable_memoize",
+)  # fmt: skip
 
 
 def row(ground: Ground, report: Report) -> None:

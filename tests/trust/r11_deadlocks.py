@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-import psycopg
 from django.db import connections, transaction
 
 from jobs import claim as claims
@@ -50,6 +49,7 @@ class Crowd:
         self.ground, self.until = ground, time.monotonic() + seconds
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.said: list[str] = []
         self.numbers = iter(range(10**9))
 
     def run(self, *verbs: Callable[[Session], None]) -> None:
@@ -64,8 +64,9 @@ class Crowd:
         while time.monotonic() < self.until:
             try:
                 verb(session)
-            except (psycopg.Error, Exception) as error:
+            except Exception as error:
                 self.errors[type(error).__name__] += 1
+                self.said.append(f"{verb.__name__}: {' '.join(str(error).split())[:900]}")
             self.done[verb.__name__] += 1
         session.close()
         connections.close_all()
@@ -95,7 +96,9 @@ class Crowd:
         hand_back_left_over(session, [11], [], 2, SETTINGS)
 
     def rescues(self, session: Session) -> None:
-        session.run(Query("INSERT INTO jobs_worker (id, name, queues, slots) VALUES (1, 'one', '', 1) ON CONFLICT DO NOTHING"))
+        session.run(
+            Query("INSERT INTO jobs_worker (id, name, queues, slots) VALUES (1, 'one', '', 1) ON CONFLICT DO NOTHING")
+        )
         Watch().look(session, 1, SETTINGS)
 
     def promotes(self, session: Session) -> None:
@@ -113,8 +116,9 @@ class Crowd:
 
 
 def row(ground: Ground, report: Report) -> None:
+    ground.sql("ALTER DATABASE " + ground.value("SELECT current_database()") + " SET deadlock_timeout = '50ms'")
     before = ground.value(DEADLOCKS)
-    crowd = Crowd(ground, max(4.0, 180 * ground.scale))
+    crowd = Crowd(ground, max(3.0, 180 * ground.scale))
     crowd.run(
         crowd.enqueues, crowd.enqueues, crowd.relays, crowd.relays, crowd.works_off, crowd.works_off, crowd.leaves,
         crowd.rescues, crowd.promotes, crowd.prunes, crowd.operates,
@@ -124,5 +128,7 @@ def row(ground: Ground, report: Report) -> None:
         report.figure(f"times: {verb}", count)
     for error, count in crowd.errors.items():
         report.figure(f"errors: {error}", count)
+    for said in crowd.said[:5]:
+        report.note(said)
     report.must("deadlocks", ground.value(DEADLOCKS) - before, "==", 0)
     report.must("errors that nobody handled", sum(crowd.errors.values()), "==", 0)

@@ -1,6 +1,6 @@
-"""R12. Jobs that never end, each in its own way, with a limit of 1 s: gone in time with all they left, and the slot works.
+"""R12. Jobs that never end, each in its own way, with a limit of 1 s: gone in time with all they left.
 
-Full size: each of the 17 torture tasks twelve times. `tests/process/test_kills.py` has one of each, one after another.
+Then the slot has to work again. Full size: each of the 17 torture tasks twelve times. `tests/process/test_kills.py` has one of each, one after another.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def row(ground: Ground, report: Report) -> None:
         ground.wait(lambda ended=ended: ground.sql(ended), 10, f"{name} is recorded")
         ground.wait(lambda: len(worker.slots()) == 2, 10, "the slot is back")
         reuse.append(time.monotonic() - limit)
-    kinds = ground.sql("SELECT job, count(*) FILTER (WHERE kind = 'timed_out'), count(*) FROM jobs_attempt GROUP BY job")
+    kinds = ground.sql(
+        "SELECT job, count(*) FILTER (WHERE kind = 'timed_out'), count(*) FROM jobs_attempt GROUP BY job"
+    )
     report.figure("kills", len(order))
     report.figure("ways to hang", len(set(map(id, order))))
     report.must("processes that survived", survivors, "==", 0)
@@ -66,5 +68,7 @@ def row(ground: Ground, report: Report) -> None:
     report.must("seconds past the limit, max", max(lateness), "<=", 2.0)
     report.must("seconds to the end on the server, max", max(sessions), "<=", 3.0)
     report.must("seconds to the record and a new slot, max", max(reuse), "<=", 3.0)
-    report.must("jobs with exactly one timeout recorded", sum(one == all_ == 1 for _, one, all_ in kinds), "==", len(order))
+    report.must(
+        "jobs with exactly one timeout recorded", sum(one == all_ == 1 for _, one, all_ in kinds), "==", len(order)
+    )
     report.must("effects after the end", ground.value("SELECT count(*) FROM tests_effect"), "==", 0)

@@ -20,8 +20,8 @@ from tests.trust.ground import Ground
 from tests.trust.report import Report
 from tests.trust.tasks import asks, writes
 
-LEAKED = """SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database
-  WHERE datname = current_database())) + (SELECT count(*) FROM pg_prepared_statements)"""
+LEAKED = """SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database =
+  (SELECT oid FROM pg_database WHERE datname = current_database())) + (SELECT count(*) FROM pg_prepared_statements)"""
 
 # Each has to see one session by its name, hold one open, or measure the server without anything in between.
 LOOK_AT_SESSIONS = (
@@ -45,9 +45,7 @@ def row(ground: Ground, report: Report) -> None:
 def _soak(ground: Ground, report: Report, bouncer: Bouncer) -> None:
     jobs = ground.size(20_000, 400)
     url = bouncer.url + urlsplit(ground.url).path.lstrip("/")
-    workers = [
-        ground.worker("--slots", "2", env={"DATABASE_URL": url}, outbox={"NOTIFY": False}) for _ in range(2)
-    ]
+    workers = [ground.worker("--slots", "2", env={"DATABASE_URL": url}, outbox={"NOTIFY": False}) for _ in range(2)]
     ground.ready(*workers)
     writes.enqueue_many([(n,) for n in range(jobs)])
     asks.enqueue_many([(jobs + n, 10, False) for n in range(jobs // 4)])

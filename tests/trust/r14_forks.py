@@ -19,7 +19,7 @@ from tests.trust.tasks import asks
 
 
 def row(ground: Ground, report: Report) -> None:
-    forks, jobs = ground.size(1000, 20), ground.size(20_000, 400)
+    forks, jobs = ground.size(1000, 20), ground.size(20_000, 200)
     settings = {"MAX_CRASHES": 100}
     workers = [
         ground.worker("--slots", "2", jobs=settings),

@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from django.db import DatabaseError, transaction
 
@@ -19,6 +20,8 @@ from tests.trust.models import Order
 from tests.trust.report import Report
 from tests.trust.tasks import works
 
+ROOM = 2 << 20
+
 TABLES = ("outbox_message", "jobs_job", "jobs_finishedjob", "jobs_attempt")
 
 
@@ -27,7 +30,7 @@ def row(ground: Ground, report: Report) -> None:
     place = ground.server.folder / "small"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         report.skipped = f"a small file system could not be mounted ({mounted.stderr.strip()}): run it as root"
@@ -49,6 +52,11 @@ def _play(ground: Ground, report: Report, place: str) -> None:
     worker = ground.worker("--slots", "2")
     ground.ready(worker)
     family = {worker.pid, *worker.slots()}
+    filler = Path(place, "filler")
+    with filler.open("wb") as file:
+        while (free := os.statvfs(place).f_bavail * os.statvfs(place).f_frsize) > ROOM:
+            file.write(bytes(min(free - ROOM, 1 << 20)))
+            file.flush()
     told, committed = 0, {}
     for number in range(100_000):
         try:
@@ -67,7 +75,7 @@ def _play(ground: Ground, report: Report, place: str) -> None:
     report.must("callers told", told, ">=", 5)
     report.must("business rows without their jobs", orders - len(set(committed.values())), "==", 0)
     report.must("supervisors and slots that exited", len(family - alive), "==", 0)
-    subprocess.run(["mount", "-o", "remount,size=400m", place], check=True)
+    filler.unlink()
     freed = time.monotonic()
     ground.wait(lambda: ground.evidence.count("ends") > 0, 30, worker.said)
     with suppress(Exception):

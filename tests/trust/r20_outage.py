@@ -30,7 +30,10 @@ def business(ground: Ground, enough: object) -> list[float]:
 
 
 def megabytes(pid: int) -> float:
-    return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in line) / 1024
+    return (
+        next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in line)
+        / 1024
+    )
 
 
 def row(ground: Ground, report: Report) -> None:
@@ -49,7 +52,9 @@ def row(ground: Ground, report: Report) -> None:
         nonlocal peak
         if len(took) % 25 == 0:
             peak = max(peak, megabytes(relay))
-            if not ground.sql("SELECT 1 FROM outbox_message WHERE id <= (SELECT max(id) - 100 FROM outbox_message) LIMIT 1"):
+            if not ground.sql(
+                "SELECT 1 FROM outbox_message WHERE id <= (SELECT max(id) - 100 FROM outbox_message) LIMIT 1"
+            ):
                 arrived.append(time.monotonic())
         return bool(arrived) or time.monotonic() - began > 300
 
@@ -59,7 +64,12 @@ def row(ground: Ground, report: Report) -> None:
     report.must("messages a second", waiting / seconds, ">=", 10_000)
     report.figure("business p99 in ms, without a relay", percentile(idle, 0.99))
     report.figure("business p99 in ms, meanwhile", percentile(meanwhile, 0.99))
-    report.must("business p99 meanwhile, as a multiple", percentile(meanwhile, 0.99) / max(2.0, percentile(idle, 0.99)), "<=", 2.0)
+    report.must(
+        "business p99 meanwhile, as a multiple",
+        percentile(meanwhile, 0.99) / max(2.0, percentile(idle, 0.99)),
+        "<=",
+        2.0,
+    )
     report.must("megabytes the relay grew by", peak - before, "<=", 50.0)
     ground.wait(lambda: not ground.value("SELECT count(*) FROM outbox_message"), 30)
     report.must("jobs", ground.value("SELECT count(*) FROM jobs_job"), "==", waiting + len(meanwhile))

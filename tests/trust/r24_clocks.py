@@ -23,7 +23,9 @@ def row(ground: Ground, report: Report) -> None:
     fake = [(find("faketime") or "faketime", "--exclude-monotonic", "-f", clock) for clock in CLOCKS]
     workers = [ground.worker("--slots", "2", jobs=QUICK, prefix=prefix) for prefix in fake]
     workers.append(ground.worker("--slots", "1", jobs=QUICK))
-    ground.wait(lambda: ground.value("SELECT count(*) FROM jobs_worker") == 3, 30, lambda: "".join(w.said() for w in workers))
+    ground.wait(
+        lambda: ground.value("SELECT count(*) FROM jobs_worker") == 3, 30, lambda: "".join(w.said() for w in workers)
+    )
     names = {number for (number,) in ground.sql("SELECT id FROM jobs_worker")}
     due: dict[int, float] = {}
     for number in range(later):

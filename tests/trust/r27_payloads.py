@@ -23,6 +23,12 @@ from tests.trust.report import Report
 from tests.trust.tasks import gives, gives_hostile, raises
 
 
+GARBAGE = """INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts,
+  crashes, lease, depth, idempotency_key, enqueued_at, ready_at, error)
+VALUES (gen_random_uuid(), 'tests.trust.tasks.gives', 'default', 0, 'ready', '', %s, 1, 0, 0, 0, 0, '', now(), now(), '')
+RETURNING id"""
+
+
 def drawn(strategy: st.SearchStrategy[Any], count: int, number: int) -> list[Any]:
     """So many values of a strategy, always the same for the same number."""
     values: list[Any] = []
@@ -56,7 +62,9 @@ def row(ground: Ground, report: Report) -> None:
     ground.worker("--slots", "2")
     over = ground.settle(120 + 300 * ground.scale)
 
-    ends = {str(job): (state, result) for job, state, result in ground.sql("SELECT id, state, result FROM jobs_finishedjob")}
+    ends = {
+        str(job): (state, result) for job, state, result in ground.sql("SELECT id, state, result FROM jobs_finishedjob")
+    }
     different = [
         job for job, value in accepted.items()
         if ends.get(job, ("", None))[0] != "succeeded" or not same(json.loads(ends[job][1] or '"lost"'), value)
@@ -68,7 +76,9 @@ def row(ground: Ground, report: Report) -> None:
     report.must("enqueues that raised something else", accidents, "==", 0)
     report.must("came back otherwise than accepted", len(different), "==", 0)
     report.must("hostile ones without an end", sum(job not in ends for job in hostile), "==", 0)
-    report.must("garbage rows that did not die alone", sum(ends.get(job, ("", ""))[0] != "dead" for job in garbage), "==", 0)
+    report.must(
+        "garbage rows that did not die alone", sum(ends.get(job, ("", ""))[0] != "dead" for job in garbage), "==", 0
+    )
     report.must("stuck", 0 if over else checker.stuck(ground), "==", 0)
 
 
@@ -77,10 +87,7 @@ def _garbage(ground: Ground) -> list[str]:
     bad = ["", "[]", "{", '{"args":1}', "null", '{"args":[],"kwargs":[]}', "[" * 5000, '{"args":[]}' * 2]
     return [
         str(ground.value(
-            "INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts, crashes,"
-            " lease, depth, idempotency_key, enqueued_at, ready_at, error) VALUES (gen_random_uuid(),"
-            " 'tests.trust.tasks.gives', 'default', 0, 'ready', '', %s, 1, 0, 0, 0, 0, '', now(), now(), '') RETURNING id",
-            text,
+            GARBAGE, text
         ))
         for text in bad
     ]  # fmt: skip

@@ -31,10 +31,14 @@ def row(ground: Ground, report: Report) -> None:
 
 def _play(ground: Ground, report: Report, standby: Server, proxy: Proxy) -> None:
     assert ground.server is not None
-    ground.wait(lambda: ground.sql("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"), 20, "the standby follows")
+    ground.wait(
+        lambda: ground.sql("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"), 20, "the standby follows"
+    )
     ground.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
     ground.sql("SELECT pg_reload_conf()")
-    ground.wait(lambda: ground.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"), 20, "it is synchronous")
+    ground.wait(
+        lambda: ground.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"), 20, "it is synchronous"
+    )
     name = ground.url.rpartition("/")[2]
     env = {"DATABASE_URL": ground.server.url(name, proxy.port)}
     worker = ground.worker("--slots", "2", env=env)

@@ -15,7 +15,9 @@ from tests.trust.ground import Ground
 from tests.trust.report import Report
 
 COVERED = {
-    "S01 code by name, S02 pickle": ("tests/jobs/test_envelope.py", "tests/jobs/test_declare.py", "tests/jobs/test_intake.py"),
+    "S01 code by name, S02 pickle": (
+        "tests/jobs/test_envelope.py", "tests/jobs/test_declare.py", "tests/jobs/test_intake.py",
+    ),
     "S03 to S07 admin": ("tests/jobs/test_admin.py", "tests/outbox/test_admin.py"),
     "S08 secrets in logs": ("tests/jobs/test_security.py",),
     "S11 size and depth": ("tests/jobs/test_enqueue.py",),

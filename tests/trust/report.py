@@ -48,7 +48,9 @@ class Report:
     def as_json(self) -> str:
         """One flat object."""
         said: dict[str, Any] = {"row": self.row, "seed": self.seed, "scale": self.scale, **self.figures}
-        return json.dumps({**said, "met": self.met, "not_met": self.not_met, "skipped": self.skipped})
+        return json.dumps(
+            {**said, "met": self.met, "not_met": self.not_met, "notes": self.notes, "skipped": self.skipped}
+        )
 
     def as_text(self) -> str:
         targets = {name: f"{comparison} {target}" for name, comparison, target, _ in self.verdicts}
