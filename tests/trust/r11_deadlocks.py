@@ -35,11 +35,17 @@ RETENTION = JobsSettings(KEEP_SUCCEEDED=timedelta(0), KEEP_DEAD=timedelta(0), KE
 SETTINGS = JobsSettings()
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-BACK = """WITH gone AS (DELETE FROM jobs_finishedjob WHERE id = ANY(%s::uuid[]) RETURNING id, task, queue, priority,
+# What a person does in bulk locks in the order of the ids and waits for nobody, as each statement of the library.
+BACK = """WITH mine AS MATERIALIZED (
+  SELECT id FROM jobs_finishedjob WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED),
+gone AS (DELETE FROM jobs_finishedjob WHERE id IN (SELECT id FROM mine) RETURNING id, task, queue, priority,
   source_name, arguments, max_attempts, lease, depth, parent, idempotency_key, enqueued_at)
 INSERT INTO jobs_job (id, task, queue, priority, source_name, arguments, max_attempts, lease, depth, parent,
   idempotency_key, enqueued_at, state, ready_at, attempts, crashes, error)
-SELECT *, 'ready', clock_timestamp(), 0, 0, '' FROM gone ON CONFLICT DO NOTHING"""
+SELECT *, 'ready', clock_timestamp(), 0, 0, '' FROM gone ORDER BY id ON CONFLICT DO NOTHING"""
+
+THROW_AWAY = """DELETE FROM jobs_job WHERE id IN (
+  SELECT id FROM jobs_job WHERE state = 'ready' AND lease > 3 ORDER BY id FOR UPDATE SKIP LOCKED)"""
 
 
 class Crowd:
@@ -110,9 +116,8 @@ class Crowd:
     def operates(self, session: Session) -> None:
         """What a person may do in bulk: make ready again, and throw away."""
         ended: list[UUID] = list(FinishedJob.objects.values_list("pk", flat=True)[:50])
-        self.ground.rolls.shuffle(ended)
         session.run(Query(BACK, (ended,)), durable=False)
-        Job.objects.filter(state="ready", lease__gt=3).delete()
+        session.run(Query(THROW_AWAY), durable=False)
 
 
 def row(ground: Ground, report: Report) -> None:

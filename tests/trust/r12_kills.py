@@ -1,6 +1,7 @@
 """R12. Jobs that never end, each in its own way, with a limit of 1 s: gone in time with all they left.
 
-Then the slot has to work again. Full size: each of the 17 torture tasks twelve times. `tests/process/test_kills.py` has one of each, one after another.
+Then the slot has to work again. Full size: each of the 17 torture tasks twelve times;
+`tests/process/test_kills.py` has one of each, one after another.
 """
 
 from __future__ import annotations

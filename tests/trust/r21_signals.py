@@ -107,11 +107,7 @@ class Matrix:
 
     def slots(self, worker: Worker) -> list[int]:
         """The slots below a worker, however many programs stand between."""
-        found = []
-        for pid in child.descendants(worker.pid):
-            if title_of(pid).startswith("slot"):
-                found.append(pid)
-        return found
+        return [pid for pid in child.descendants(worker.pid) if title_of(pid).startswith("slot")]
 
 
 def itself(worker: Worker) -> int:

@@ -22,11 +22,10 @@ from tests.trust.ground import Ground
 from tests.trust.report import Report
 from tests.trust.tasks import gives, gives_hostile, raises
 
-
 GARBAGE = """INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts,
   crashes, lease, depth, idempotency_key, enqueued_at, ready_at, error)
-VALUES (gen_random_uuid(), 'tests.trust.tasks.gives', 'default', 0, 'ready', '', %s, 1, 0, 0, 0, 0, '', now(), now(), '')
-RETURNING id"""
+VALUES (gen_random_uuid(), 'tests.trust.tasks.gives', 'default', 0, 'ready', '', %s, 1, 0, 0, 0, 0, '', now(), now(),
+  '') RETURNING id"""
 
 
 def drawn(strategy: st.SearchStrategy[Any], count: int, number: int) -> list[Any]:

@@ -50,6 +50,6 @@ ROWS = {
     "R21": Row("r21_signals", "signals: TERM, INT, QUIT, twice, in each state, as PID 1 and under sh -c", linux=True),
     "R24": Row("r24_clocks", "clocks: an hour ahead and two days behind", tools=("faketime",)),
     "R27": Row("r27_payloads", "payloads: what was accepted comes back, and nothing hostile sticks"),
-    "R28": Row("r28_standby", "standby: the primary dies, its standby is promoted", own_server={"wal_level": "replica"}),
+    "R28": Row("r28_standby", "standby: the primary dies and another takes over", own_server={"wal_level": "replica"}),
     "R30": Row("r30_security", "security: the pack of tests"),
 }  # fmt: skip
