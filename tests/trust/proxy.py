@@ -40,8 +40,8 @@ class Proxy:
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
+        self.port = self._server.sockets[0].getsockname()[1]
         started.set()
         self._loop.run_forever()
 
@@ -51,6 +51,7 @@ class Proxy:
         self._writers.clear()
 
     def _end(self) -> None:
+        self._server.close()
         self._cut()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()

@@ -13,14 +13,18 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import psycopg
+from django.db import DatabaseError, connection
 
 from tests.trust import checker
 from tests.trust.ground import Ground, Worker
 from tests.trust.proxy import Mode, Proxy
 from tests.trust.report import Report
+from tests.trust.tasks import works
 
 SECONDS_A_JOB = 0.005
 WINDOW = 1.0
+STOCK = 1500
+WAITING = "SELECT (SELECT count(*) FROM jobs_job) + (SELECT count(*) FROM outbox_message)"
 
 
 class Trouble:
@@ -35,6 +39,7 @@ class Trouble:
         self.worker: Worker = ground.worker("--slots", "2", env=self.env, jobs={"CONN_MAX_AGE": 60.0})
         ground.ready(self.worker)
         self.family = self.alive()
+        self.stocked = 10_000_000
         self.producers: list[Worker] = []
 
     def alive(self) -> set[int]:
@@ -42,14 +47,24 @@ class Trouble:
         return {self.worker.pid, *self.worker.slots()}
 
     def feed(self, number: int) -> None:
-        """A producer that keeps more waiting than two slots can run."""
+        """A producer that does business all the while, through the proxy."""
         order = {
             "first": number * 1_000_000, "count": 900_000, "rollbacks": 0.05, "pause": 0.001, "work": SECONDS_A_JOB,
-            "seed": number, "gap": 0.008,
+            "seed": number, "gap": 0.05,
         }  # fmt: skip
         self.producers.append(self.ground.program("-m", "tests.trust.producer", json.dumps(order), env=self.env))
 
+    def stock(self) -> None:
+        """Have enough waiting, written past the proxy: what is measured is the worker, not who feeds it."""
+        with suppress(psycopg.Error, DatabaseError):  # the next look is a second away
+            (waiting,) = self.ground.sql(WAITING)[0]
+            if waiting < STOCK:
+                connection.close()  # it may be one of those that a fault has hit
+                works.enqueue_many([(self.stocked + n, SECONDS_A_JOB) for n in range(STOCK)])
+                self.stocked += STOCK
+
     def rate(self, seconds: float) -> float:
+        self.stock()
         before = self.ground.evidence.count("ends")
         began = time.monotonic()
         time.sleep(seconds)
@@ -57,6 +72,7 @@ class Trouble:
 
     def fault(self, name: str, do: Callable[[], object], baseline: float) -> None:
         """Do it, and see how long the old rate takes to come back."""
+        self.stock()
         do()
         over, reached = time.monotonic(), False
         while not reached and time.monotonic() - over < 25:
