@@ -30,7 +30,7 @@ class Bouncer:
             f"[databases]\n* = host={host} port={parts.port or 5432}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = any\nauth_file = {users}\npool_mode = transaction\ndefault_pool_size = {pool}\n"
-            "max_client_conn = 500\nserver_idle_timeout = 5\nignore_startup_parameters = extra_float_digits\n"
+            "max_client_conn = 500\nserver_idle_timeout = 1\nignore_startup_parameters = extra_float_digits\n"
             f"[databases]\n* = host={host} port={parts.port or 5432} user={parts.username or 'postgres'}\n"
         )
         folder.chmod(0o755)
