@@ -22,6 +22,8 @@ class Happened(StrEnum):
     """What became of a try."""
 
     SUCCEEDED = "succeeded"
+    RESULT_LOST = "result_lost"
+    """It succeeded, and its process died before the result was written."""
     FAILED = "failed"
     """The task raised: spends an attempt."""
     TIMED_OUT = "timed_out"
@@ -79,6 +81,7 @@ class Trouble(NamedTuple):
 
 
 NO_TROUBLE = Trouble("")
+LOST_RESULT = Trouble("its result was lost: its process died before it was written")
 
 
 class Outcome(NamedTuple):
@@ -127,6 +130,8 @@ def decide(
 ) -> Outcome:
     """What follows. `retry_in` is the wait before the next attempt, None for no retry by the task's policy; `started`
     is None for a job that was claimed and never started."""
+    if happened is Happened.RESULT_LOST:
+        happened, result, trouble = Happened.SUCCEEDED, None, LOST_RESULT
     if happened is Happened.SUCCEEDED:
         return Outcome(
             job.id,

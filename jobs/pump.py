@@ -109,6 +109,10 @@ class Pump:
             self._session.close()
 
     @property
+    def waits_to_be_written(self) -> bool:
+        return bool(self.done or self._unwritten)
+
+    @property
     def written_out(self) -> bool:
         """Nothing waits to be written."""
         return not (self.buffer or self.done or self._unwritten)

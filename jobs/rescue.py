@@ -159,7 +159,7 @@ def _sentence(job: Held, one: Fated, settings: JobsSettings) -> Outcome:
     trouble = Trouble(clean(one.error, 2000), clean(one.stack, 20_000))
     started = time.monotonic() - one.ran
     wait = _wait_after_timeout(job, one.error, settings) if happened is Happened.TIMED_OUT else None
-    return decide(job, happened, settings, trouble=trouble, started=started, retry_in=wait)
+    return decide(job, happened, settings, trouble=trouble, result="null", started=started, retry_in=wait)
 
 
 def _wait_after_timeout(job: Held, error: str, settings: JobsSettings) -> float | None:

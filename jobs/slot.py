@@ -79,6 +79,8 @@ class Slot:
         while (taken := self._take()) is not None:
             self._execute(*taken)
         pause = self._pump.step()
+        if not self._pump.waits_to_be_written:
+            self._child.all_written()
         if self._held is not None and self._held.is_set():
             self._held = None
             self._child.end(0)
@@ -120,12 +122,14 @@ class Slot:
         if self._child.doomed:  # it swallowed the TimeLimit and returned: too late all the same
             raise TimeLimit
         pump = self._pump
+        if outcome is not None:
+            if outcome.state == "succeeded":
+                self._child.ended(job.id, job.lease, job.claimer, outcome.result == "null")
+            pump.done.append(outcome)
         if outcome is not None and job.at_most_once:
             self._hold(job, started)
         else:
             self._child.end(0)
-        if outcome is not None:
-            pump.done.append(outcome)
         pump.worked += time.monotonic() - started
         pump.ran += 1
         pump.busy_since = None
