@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
@@ -40,20 +39,8 @@ SMALL = {
 """Left out: R03, of which tests/process/test_crashes.py has both halves; R06 and R28, which crash servers of their own
 for a minute; R19, which says something only after minutes; and R30, whose tests are run here anyway."""
 
-NOT_YET = {
-    "R05": "neighbours whose outcome was not yet written run again, and slots wait seconds after early deaths",
-    "R10": "a claim of 500 reads 1.4 % more pages than its target",
-}
-"""What the library does not reach yet. Strict: whoever mends it takes the line out."""
 
-
-def rows() -> list[Any]:
-    return [
-        pytest.param(row, marks=[pytest.mark.xfail(reason=NOT_YET[row])] if row in NOT_YET else []) for row in SMALL
-    ]
-
-
-@pytest.mark.parametrize("row", rows())
+@pytest.mark.parametrize("row", SMALL)
 def test_a_row_of_the_scorecard_is_met(row: str) -> None:
     if missing := ROWS[row].missing():
         pytest.skip(missing)
