@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -134,9 +135,12 @@ def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int, unknown:
 def read(rows: list[Row], lanes: Sequence[Lane]) -> list[Claimed]:
     """The jobs in the order they should run: UPDATE ... RETURNING promises none."""
     claimed = [Claimed._make(row) for row in rows]
-    if len(claimed) > 1:
+    kinds = {(job.queue, job.priority) for job in claimed}
+    claimed.sort(key=attrgetter("ready_at"))
+    if len(kinds) > 1:
         turns = {(queue, low): turn for turn, (queue, low, _) in enumerate(lanes)}
-        claimed.sort(key=lambda job: (turns[job.queue, _low(job.priority)], -job.priority, job.ready_at))
+        rank = {kind: (turns[kind[0], _low(kind[1])], -kind[1]) for kind in kinds}
+        claimed.sort(key=lambda job: rank[job.queue, job.priority])
     return claimed
 
 

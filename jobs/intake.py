@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from jobs.conf import jobs_settings
 from jobs.envelope import Headers, unpack_body, unpack_headers
@@ -59,7 +60,7 @@ def accept(messages: list[Written]) -> Delivery:
     rejected: list[tuple[Written, str]] = []
     for message in messages:
         try:
-            headers = unpack_headers(message.headers)
+            headers = _headers(message.headers)
             unpack_body(message.body)
         except Undeliverable as error:
             rejected.append((message, clean(str(error), 2000)))
@@ -70,6 +71,12 @@ def accept(messages: list[Written]) -> Delivery:
     if not good:
         return Delivery([], rejected)
     return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected)
+
+
+@lru_cache(maxsize=1024)
+def _headers(text: str) -> Headers:
+    """Read once what the messages of one task have in common; what is not right is never kept."""
+    return unpack_headers(text)
 
 
 def _insert(good: list[tuple[Written, Headers]]) -> Query:
