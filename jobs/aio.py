@@ -71,7 +71,7 @@ class Stepper(Coroutine[Any, Any, None]):
 class AsyncSide:
     """The event loop of a slot, and the coroutines on it."""
 
-    def __init__(self, board: Child, settings: JobsSettings, done: Callable[[int, Outcome], None]) -> None:
+    def __init__(self, board: Child, settings: JobsSettings, done: Callable[[int, Outcome], Placed | None]) -> None:
         self._board = board
         self._settings = settings
         self._done = done
@@ -132,4 +132,5 @@ class AsyncSide:
                 )
         if any_connection():
             await sync_to_async(tidy_connections)()
-        self._done(placed.place, outcome)
+        if (following := self._done(placed.place, outcome)) is not None:
+            self._start([following])

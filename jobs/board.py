@@ -19,9 +19,11 @@ from uuid import UUID
 
 HEAD = struct.Struct("=qii")  # worker, phase, burst over
 CHILD = struct.Struct("=dqiidq")  # stamp, claimer, idle, stepping, stepping since, doomed
-PLACE = struct.Struct("=Q16siqddQ")  # turn, job, lease, claimer, started, deadline, turn
-TURN = struct.Struct("=Q")
+PLACE = struct.Struct("=q16siqddq")  # turn, job, lease, claimer, started, deadline, turn
+TURN = struct.Struct("=q")
 KEPT = struct.Struct("=H")
+ENDED = struct.Struct("=16siq?")  # job, lease, claimer, returned nothing
+MOST_ENDED = 1024
 NOTE = struct.Struct("=I")
 NOTE_BYTES = 8192
 NOBODY = bytes(16)
@@ -56,6 +58,16 @@ class Running(NamedTuple):
     """Monotonic."""
 
 
+class Ended(NamedTuple):
+    """A sync job that has succeeded, and whose outcome may not be written yet."""
+
+    job: UUID
+    lease: int
+    claimer: int
+    empty: bool
+    """Its result is nothing, so nothing of it is lost with the process."""
+
+
 class Child:
     """One child's part of the board."""
 
@@ -64,7 +76,8 @@ class Child:
         self._offset = offset
         self._first = offset + CHILD.size
         self._kept = self._first + places * PLACE.size
-        self._note = self._kept + KEPT.size + places * len(NOBODY)
+        self._ended = self._kept + KEPT.size + places * len(NOBODY)
+        self._note = self._ended + KEPT.size + (MOST_ENDED * ENDED.size if places else 0)
         self._places = places
         self._turn = 0
 
@@ -115,7 +128,7 @@ class Child:
     @property
     def doomed(self) -> int:
         """Turn of the job that is at its limit, set by the supervisor; -1 once the slot has given it up."""
-        return int(CHILD.unpack_from(self._memory, self._offset)[5])
+        return int(TURN.unpack_from(self._memory, self._offset + 32)[0])
 
     @doomed.setter
     def doomed(self, turn: int) -> None:
@@ -164,6 +177,30 @@ class Child:
         content = self._memory[start : start + min(count, self._places) * len(NOBODY)]
         return [UUID(bytes=content[n : n + 16]) for n in range(0, len(content), 16)]
 
+    def ended(self, job: UUID, lease: int, claimer: int, empty: bool) -> None:
+        """A job has succeeded: should the process die before that is written, it need not run again."""
+        (count,) = KEPT.unpack_from(self._memory, self._ended)
+        if count < MOST_ENDED:
+            offset = self._ended + KEPT.size + count * ENDED.size
+            ENDED.pack_into(self._memory, offset, job.bytes, lease, claimer, empty)
+            KEPT.pack_into(self._memory, self._ended, count + 1)
+
+    def all_written(self) -> None:
+        """Nothing that has ended waits to be written."""
+        KEPT.pack_into(self._memory, self._ended, 0)
+
+    def unwritten(self) -> list[Ended]:
+        """What has succeeded and is perhaps not written; of a dead process, so nobody writes here."""
+        (count,) = KEPT.unpack_from(self._memory, self._ended)
+        start = self._ended + KEPT.size
+        fields = (ENDED.unpack_from(self._memory, start + n * ENDED.size) for n in range(min(count, MOST_ENDED)))
+        return [Ended(UUID(bytes=job), lease, claimer, empty) for job, lease, claimer, empty in fields]
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether it has begun any job since it was born."""
+        return any(TURN.unpack_from(self._memory, self._first + place * PLACE.size)[0] for place in range(self._places))
+
     # Its last words -----------------------------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
@@ -182,8 +219,8 @@ class Board:
     """The whole board: keeper, relay, and `slots` slots of `places` places each, with a pipe to wake each slot."""
 
     def __init__(self, slots: int, places: int) -> None:
-        caretaker = CHILD.size + KEPT.size + NOTE.size + NOTE_BYTES
-        slot = caretaker + places * (PLACE.size + len(NOBODY))
+        caretaker = CHILD.size + 2 * KEPT.size + NOTE.size + NOTE_BYTES
+        slot = caretaker + places * (PLACE.size + len(NOBODY)) + MOST_ENDED * ENDED.size
         first = HEAD.size + PAUSED.size + PAUSED_BYTES
         self._memory = mmap.mmap(-1, first + 2 * caretaker + slots * slot)
         self.keeper = Child(self._memory, first, 0)

@@ -7,15 +7,17 @@ anything runs. A crash after the commit leaves running rows whose claimer is gon
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
 from jobs.board import ALL_QUEUES
 from jobs.conf import MAX_PRIORITY, MIN_PRIORITY
+from outbox.arrays import quoted
 from outbox.session import Query, Row
 
 # Lanes are (queue, from priority, to priority), in the order they are served. LATERAL with LIMIT walks the partial
@@ -29,7 +31,7 @@ WHERE ctid = ANY(ARRAY(
   SELECT job.ctid FROM unnest(%s::text[], %s::smallint[], %s::smallint[]) AS lane(queue, low, high)
   CROSS JOIN LATERAL (
     SELECT ctid FROM jobs_job
-    WHERE state = 'ready' AND queue = lane.queue AND priority BETWEEN lane.low AND lane.high
+    WHERE state = 'ready' AND queue = lane.queue AND priority BETWEEN lane.low AND lane.high AND task <> ALL(%s::text[])
     ORDER BY priority DESC, ready_at LIMIT %s FOR UPDATE SKIP LOCKED) AS job
   LIMIT %s))
 RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
@@ -133,18 +135,21 @@ def unpaused(lanes: list[Lane], paused: str) -> list[Lane]:
     return [] if paused == ALL_QUEUES else [lane for lane in lanes if lane[0] not in names]
 
 
-def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int) -> Query:
-    """The query that claims up to `limit` jobs; read its rows with `read`."""
+def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int, unknown: Collection[str] = ()) -> Query:
+    """The query that claims up to `limit` jobs, none of the tasks `unknown`; read its rows with `read`."""
     queues, lows, highs = ([lane[n] for lane in lanes] for n in range(3))
-    return Query(CLAIM, (worker, claimer, queues, lows, highs, limit, limit))
+    return Query(CLAIM, (worker, claimer, queues, lows, highs, quoted(unknown), limit, limit))
 
 
 def read(rows: list[Row], lanes: Sequence[Lane]) -> list[Claimed]:
     """The jobs in the order they should run: UPDATE ... RETURNING promises none."""
     claimed = [Claimed._make(row) for row in rows]
-    if len(claimed) > 1:
+    kinds = {(job.queue, job.priority) for job in claimed}
+    claimed.sort(key=attrgetter("ready_at"))
+    if len(kinds) > 1:
         turns = {(queue, low): turn for turn, (queue, low, _) in enumerate(lanes)}
-        claimed.sort(key=lambda job: (turns[job.queue, _low(job.priority)], -job.priority, job.ready_at))
+        rank = {kind: (turns[kind[0], _low(kind[1])], -kind[1]) for kind in kinds}
+        claimed.sort(key=lambda job: rank[job.queue, job.priority])
     return claimed
 
 

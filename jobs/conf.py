@@ -13,7 +13,8 @@ from django.core.signals import setting_changed
 from outbox.conf import read
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-BANDS = ("high", "default", "low")
+TIMEOUTS = {"high": 60, "default": 300, "low": 14_400}
+BANDS = tuple(TIMEOUTS)
 PRIORITIES = {"low": -50, "default": 0, "normal": 0, "high": 50}
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 
@@ -111,7 +112,7 @@ class JobsSettings:
     """How long an idempotency key is remembered at least; None remembers it for ever."""
 
     def timeout(self, band: str) -> float:
-        return float({"high": 60, "default": 300, "low": 14_400, **self.TIMEOUTS}[band])
+        return float(self.TIMEOUTS.get(band, TIMEOUTS[band]))
 
     def problems(self) -> list[str]:
         """What `manage.py check` has to say about these values; empty when they are fine."""

@@ -31,10 +31,21 @@ def prepare_connections(name: str, max_age: float) -> None:
         config = connections.settings[alias]
         if "postgresql" in config["ENGINE"] or connections[alias].vendor == "postgresql":
             config["OPTIONS"] = {**config.get("OPTIONS", {}), "application_name": name}
-            # Django's default closes at the end of each request; here that would be a new connection for each job.
-            config["CONN_MAX_AGE"] = config["CONN_MAX_AGE"] if config["CONN_MAX_AGE"] != 0 else max_age
+            # Django's default closes at the end of each request; here that would be a new connection for each job. A
+            # pool keeps them itself, and Django refuses both at once.
+            if config["CONN_MAX_AGE"] == 0 and not config["OPTIONS"].get("pool"):
+                config["CONN_MAX_AGE"] = max_age
             config["CONN_HEALTH_CHECKS"] = True
     connection_created.connect(_created, weak=False)
+
+
+def close_before_forking() -> None:
+    """Close all connections and pools: two processes on one connection mix their answers, and the threads that serve a
+    pool are not forked."""
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
 
 
 def tidy_connections() -> None:

@@ -16,7 +16,7 @@ from jobs.context import JobContext, current
 from jobs.envelope import check_json, dumps
 from jobs.errors import TimedOut, TimeLimit
 from jobs.fit import Misfit, Unreadable, arguments_of
-from jobs.outcome import Happened, Outcome, Trouble, decide, retry_wait
+from jobs.outcome import NO_TROUBLE, Happened, Outcome, Trouble, decide, retry_wait
 from jobs.tasks import Task
 from outbox.text import clean, describe
 
@@ -93,7 +93,9 @@ MISFITS = 60
 
 def succeeded(job: Claimed, settings: JobsSettings, value: Any, started: float) -> Outcome:
     result, note = ("null", "") if value is None else pack_result(value, settings.MAX_RESULT)
-    return decide(job, Happened.SUCCEEDED, settings, result=result, trouble=Trouble(note), started=started)
+    return decide(
+        job, Happened.SUCCEEDED, settings, result=result, trouble=Trouble(note) if note else NO_TROUBLE, started=started
+    )
 
 
 def failed(

@@ -17,6 +17,7 @@ from uuid import UUID
 from jobs.frames import top_frame
 from jobs.outcome import Outcome
 from jobs.tally import tally
+from outbox.arrays import plain, quoted
 from outbox.session import Query, Row
 
 logger = logging.getLogger("jobs")
@@ -107,8 +108,12 @@ def written(results: Sequence[Sequence[Row]]) -> set[UUID]:
     return {row[0] for rows in results for row in rows}
 
 
-def _fences(outcomes: Sequence[Outcome]) -> tuple[list[object], ...]:
-    return [o.id for o in outcomes], [o.lease for o in outcomes], [o.claimer for o in outcomes]
+def _fences(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
+    return (
+        plain([o.id for o in outcomes]),
+        plain([o.lease for o in outcomes]),
+        plain([o.claimer for o in outcomes]),
+    )
 
 
 def _succeed(outcomes: Sequence[Outcome], now: float) -> Query:
@@ -116,36 +121,27 @@ def _succeed(outcomes: Sequence[Outcome], now: float) -> Query:
         SUCCEED,
         (
             *_fences(outcomes),
-            [o.result for o in outcomes],
-            [o.error for o in outcomes],
-            [_age(o, now) for o in outcomes],
+            quoted([o.result for o in outcomes]),
+            quoted([o.error for o in outcomes]),
+            plain([_age(o, now) for o in outcomes]),
         ),
     )
 
 
-def _columns(outcomes: Sequence[Outcome], now: float) -> list[list[object]]:
-    columns = zip(
-        *(
-            (
-                o.id,
-                o.lease,
-                o.claimer,
-                o.state,
-                o.attempts,
-                o.crashes,
-                o.delay,
-                o.error,
-                o.traceback,
-                top_frame(o.traceback),
-                o.kind,
-                o.number,
-                _age(o, now),
-            )
-            for o in outcomes
-        ),
-        strict=True,
-    )
-    return [list(column) for column in columns]
+def _columns(outcomes: Sequence[Outcome], now: float) -> list[object]:
+    return [
+        *_fences(outcomes),
+        plain([o.state for o in outcomes]),
+        plain([o.attempts for o in outcomes]),
+        plain([o.crashes for o in outcomes]),
+        plain([o.delay for o in outcomes]),
+        quoted([o.error for o in outcomes]),
+        quoted([o.traceback for o in outcomes]),
+        quoted([top_frame(o.traceback) for o in outcomes]),
+        quoted([o.kind for o in outcomes]),
+        plain([o.number for o in outcomes]),
+        plain([_age(o, now) for o in outcomes]),
+    ]
 
 
 def _age(outcome: Outcome, now: float) -> float | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from jobs.conf import jobs_settings
 from jobs.envelope import Headers, unpack_body, unpack_headers
+from outbox.arrays import plain, quoted
 from outbox.errors import Undeliverable
 from outbox.relay import Delivery, Written
 from outbox.session import Query
@@ -50,13 +52,19 @@ ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
 {INSERT} given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
 
 
+# One for each column of GIVEN. Whatever came from outside is quoted.
+DUMPS = (
+    plain, quoted, quoted, plain, plain, quoted, quoted, quoted, quoted, quoted, plain, plain, plain, plain, quoted,
+)  # fmt: skip
+
+
 def accept(messages: list[Written]) -> Delivery:
     """Turn messages into the queries that make them jobs, and name those that cannot be one."""
     good: list[tuple[Written, Headers]] = []
     rejected: list[tuple[Written, str]] = []
     for message in messages:
         try:
-            headers = unpack_headers(message.headers)
+            headers = _headers(message.headers)
             unpack_body(message.body)
         except Undeliverable as error:
             rejected.append((message, clean(str(error), 2000)))
@@ -69,10 +77,16 @@ def accept(messages: list[Written]) -> Delivery:
     return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected)
 
 
+@lru_cache(maxsize=1024)
+def _headers(text: str) -> Headers:
+    """Read once what the messages of one task have in common; what is not right is never kept."""
+    return unpack_headers(text)
+
+
 def _insert(good: list[tuple[Written, Headers]]) -> Query:
     keyed = any(headers.key for _, headers in good)
     rows = (_row(message, headers) for message, headers in (_first_of_each_key(good) if keyed else good))
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    columns = [dump(column) for dump, column in zip(DUMPS, zip(*rows, strict=True), strict=True)]
     return Query(ACCEPT_KEYED, [*columns, jobs_settings().KEEP_KEYS]) if keyed else Query(ACCEPT, columns)
 
 

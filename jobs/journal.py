@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import psycopg
@@ -76,6 +77,11 @@ class Journal:
         if counts or said or self._waiting:
             self._write(session, counts, said, now)
         return self._due(now)
+
+    def close(self, session: Session) -> None:
+        """The last of it, if the database takes it."""
+        with suppress(psycopg.Error):
+            self.step(session, hurry=True)
 
     def _due(self, now: float) -> float:
         due = NOTHING_DUE

@@ -9,9 +9,11 @@ import os
 import signal
 from collections.abc import Sequence
 
-from jobs.board import Running
+from jobs.board import Ended, Running
 from jobs.outcome import Happened
 from jobs.verdict import Fated
+
+SUCCEEDED = {True: Happened.SUCCEEDED, False: Happened.RESULT_LOST}
 
 BLOCKED = 0.5
 """Seconds in one step after which a coroutine blocks its loop."""
@@ -53,6 +55,15 @@ def crashed(running: Sequence[Running], stepping: int, status: int, now: float) 
     error = f"its process died: {spell(status)}"
     return [
         _fated(job, Happened.CRASHED, now, error) if job.place in suspects else _spared(job, now) for job in running
+    ]
+
+
+def with_ended(jobs: Sequence[Fated], ended: Sequence[Ended]) -> list[Fated]:
+    """The fates of the jobs that ran, and those of the jobs that had already succeeded: these are not judged."""
+    done = {(str(job.job), job.lease) for job in ended}
+    return [
+        *(Fated(str(job.job), job.lease, job.claimer, SUCCEEDED[job.empty], 0.0) for job in ended),
+        *(job for job in jobs if (job.job, job.lease) not in done),
     ]
 
 

@@ -23,6 +23,9 @@ from outbox.wake import QUIET_FOR
 PROMOTE_EVERY = 1.0
 """Seconds between two looks for due jobs when none is known to be due sooner."""
 
+PROMOTE_SOON = 0.05
+"""Seconds after a move, which may have brought jobs that are due sooner than any known."""
+
 PRUNE_EVERY = 60.0
 COMPACT_EVERY = 20.0
 
@@ -52,7 +55,9 @@ class Mover:
         self._board.relay.stamp()
         moved = self._relay() if self._relays else 0
         now = time.monotonic()
-        if moved or now >= self._promote_at:
+        if moved:
+            self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
+        if now >= self._promote_at:
             self._promote(now)
         if now >= self._prune_at:
             self._prune_at = now if prune(self._session, self._settings) else now + PRUNE_EVERY

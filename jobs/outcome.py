@@ -22,6 +22,8 @@ class Happened(StrEnum):
     """What became of a try."""
 
     SUCCEEDED = "succeeded"
+    RESULT_LOST = "result_lost"
+    """It succeeded, and its process died before the result was written."""
     FAILED = "failed"
     """The task raised: spends an attempt."""
     TIMED_OUT = "timed_out"
@@ -85,6 +87,7 @@ class Trouble(NamedTuple):
 
 
 NO_TROUBLE = Trouble("")
+LOST_RESULT = Trouble("its result was lost: its process died before it was written")
 
 
 class Outcome(NamedTuple):
@@ -135,13 +138,32 @@ def decide(
 ) -> Outcome:
     """What follows. `retry_in` is the wait before the next attempt, None for no retry by the task's policy; `started`
     is None for a job that was claimed and never started."""
+    if happened is Happened.RESULT_LOST:
+        happened, result, trouble = Happened.SUCCEEDED, None, LOST_RESULT
+    if happened is Happened.SUCCEEDED:
+        return Outcome(
+            job.id,
+            job.lease,
+            job.claimer,
+            "succeeded",
+            job.attempts + 1,
+            job.crashes,
+            0.0,
+            result,
+            trouble.error,
+            trouble.traceback,
+            "",
+            job.attempts + 1,
+            started,
+            job.task,
+            job.queue,
+            job.ready_at,
+        )
     if happened is Happened.HANDED_BACK and started is not None and job.at_most_once:
         happened = Happened.LOST  # it ran, and nobody has seen how far it came
         trouble = Trouble(trouble.error or "stopped while it ran", trouble.traceback)
     attempts, crashes, state, delay = job.attempts, job.crashes, "ready", 0.0
-    if happened is Happened.SUCCEEDED:
-        attempts, state = attempts + 1, "succeeded"
-    elif happened in (Happened.FAILED, Happened.TIMED_OUT):
+    if happened in (Happened.FAILED, Happened.TIMED_OUT):
         attempts += 1
         if retry_in is not None and attempts < job.max_attempts:
             state, delay = "retrying", min(retry_in, LONGEST_WAIT)

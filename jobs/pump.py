@@ -1,8 +1,10 @@
-"""The pump of a slot: a thread that claims jobs, writes outcomes, and hands back what the slot cannot start soon.
+"""The pump of a slot: it claims jobs, writes outcomes, and hands back what the slot cannot start soon.
 
-It alone uses the slot's own database connection. Outcomes and the next claim share one round trip. A lost connection
-loses nothing: outcomes are kept and written again, fenced, and from then on the slot claims under a new number, so
-that a claim whose answer was lost can be told apart and handed back by the keeper.
+It alone uses the slot's own database connection. Outcomes and the next claim share one round trip, made by whoever has
+nothing better to do: the slot's main thread between two batches (no hand-over between threads, no fight for the GIL),
+and while that one is in a job, a second thread that minds what has ended and what waits. A lost connection loses
+nothing: outcomes are kept and written again, fenced, and from then on the slot claims under a new number, so that a
+claim whose answer was lost can be told apart and handed back by the keeper.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from uuid import UUID
 
 import psycopg
 
+from jobs.appetite import MOST, Appetite
 from jobs.board import Board, Phase, empty, pipe
 from jobs.claim import DISCOVER, Claimed, Lanes, claim, read, unpaused
 from jobs.conf import JobsSettings
-from jobs.declare import registry
 from jobs.finish import finish, tell, written
 from jobs.intake import CHANNEL
 from jobs.journal import Journal
@@ -32,17 +34,17 @@ from outbox.text import describe
 
 logger = logging.getLogger("jobs")
 
-FLUSH_EVERY = 0.02
+FLUSH_EVERY = 0.025
 """Seconds an outcome may wait for others to be written with it while the slot is busy."""
+
+TICK = 0.01
+"""Seconds between two looks of the second thread while there is something to mind."""
 
 SLOW = 0.5
 """Seconds after which a running job is slow: what was claimed with it goes back for other slots."""
 
-BATCH_SECONDS = 0.1
-"""How much work, by recent measure, is claimed at once."""
-
-MOST = 500
-"""The most jobs claimed, and about the most outcomes written, at once."""
+TOO_LONG_PASSING = 0.05
+"""Seconds of a claim after which nothing is passed over any more: there are too many, and each is put off once."""
 
 SAFETY_POLL = 10.0
 """Seconds between two looks of an idle slot that nobody wakes; the keeper looks for all slots far more often."""
@@ -56,14 +58,14 @@ class Pump:
         self.done: deque[Outcome] = deque()
         self.taking = threading.Lock()
         """Held while a job leaves the buffer and appears on the board: it is always on one of the two."""
-        self.filled = threading.Event()
-        """Set when there is something to take, or nothing will ever be again."""
         self.free_places: deque[int] = deque(range(1, settings.ASYNC_CONCURRENCY + 1))
         """Places on the board for async jobs."""
         self.busy_since: float | None = None
         """Monotonic start of the sync job that runs; None between jobs."""
-        self.worked, self.ran = 0.0, 0
-        """Seconds and number of sync jobs since the last look."""
+        self.worked, self.ran, self.async_ended = 0.0, 0, 0
+        """Seconds and number of sync jobs, and number of async ones, since the last look."""
+        self.moved_at = 0.0
+        """Monotonic time at which something was last put into the buffer or taken by the event loop."""
         self.parked = False
         """The slot is about to be killed: no more claims."""
         self.finished = False
@@ -73,16 +75,18 @@ class Pump:
         self._waker = board.pipes[number][0]
         self._rung, self._ringer = pipe()
         self._asleep = False
+        self._desk = threading.Lock()
+        """Held by the thread that is at the database, with all that is written or claimed there."""
+        self._awake = threading.Event()
+        """Clear while the main thread sleeps and the second one need not look."""
         self._lanes = lanes
         self._settings = settings
         self._session = Session(settings.DATABASE)
         self._unwritten: list[Outcome] = []
         self._doubtful = True
-        self._target = 4
+        self._appetite = Appetite(settings.ASYNC_CONCURRENCY)
         self._flushed_at = 0.0
         self._dry = False
-        self._only_async = False
-        self._alone = self._one_by_one = False
         self.awaited: dict[UUID, threading.Event] = {}
         """Set for a job once its outcome is written, or was no longer ours."""
         self._kept: set[UUID] = set()
@@ -91,26 +95,71 @@ class Pump:
         self.journal = Journal(settings.VERSION)
 
     def run(self) -> None:
-        """Until drained."""
-        loop.run("slot", self.step, wait=self._wait, stopping=lambda: self.finished, on_error=self._doubt)
-        self.journal.step(self._session, hurry=True)
-        self._session.close()
+        """Do it all, until drained: what a main thread does that never gets a job to execute."""
+        loop.run("slot", self.step, wait=self.wait, stopping=lambda: self.finished, on_error=self.doubt)
+        self.close()
+
+    def mind(self) -> None:
+        """The second thread: while the main one is in a job, write what has ended and hand back what waits too long."""
+        loop.run("slot", self._look, wait=self._rest, stopping=lambda: self.finished, on_error=self.doubt)
+
+    def close(self) -> None:
+        self._awake.set()
+        with self._desk:
+            self.journal.close(self._session)
+            self._session.close()
+
+    @property
+    def waits_to_be_written(self) -> bool:
+        return bool(self.done or self._unwritten)
 
     @property
     def written_out(self) -> bool:
         """Nothing waits to be written."""
         return not (self.buffer or self.done or self._unwritten) and self.journal.empty
 
+    def ring_if_low(self, *, first: bool) -> None:
+        """Called by the event loop after each job: wake the main thread for the first outcome, or for more jobs."""
+        if first or self._appetite.is_low(len(self.buffer)):
+            self.ring()
+
     def ring(self) -> None:
-        """Called by the executing threads: there is an outcome."""
+        """Called by the thread of the event loop: there is an outcome."""
         if self._asleep:
             self._asleep = False
             os.write(self._ringer, b"!")
 
     def step(self) -> float:
         """Exchange outcomes for jobs once; answers how long there is nothing to do."""
-        hurry = self.parked or self._board.phase is not Phase.RUN
-        return min(self.journal.step(self._session, hurry=hurry), self._step(), self.watch())
+        with self._desk:
+            return min(self._say(), self._step(), self.watch())
+
+    def _look(self) -> float:
+        if self._asleep or self.busy_since is None or not self._desk.acquire(blocking=False):
+            return TICK  # the main thread does it
+        try:
+            return self._mind()
+        finally:
+            self._desk.release()
+
+    def _mind(self) -> float:
+        if self.parked or self._board.phase is not Phase.RUN or self._doubtful or self._slow():
+            self._hand_back()
+        if self._doubtful:
+            self._settle()
+        outcomes = self._collect()
+        if outcomes and self._due():
+            self._exchange(outcomes, 0)
+        return min(TICK if outcomes or self.buffer else 0.1, self._say(), self.watch())
+
+    def _say(self) -> float:
+        return self.journal.step(self._session, hurry=self.parked or self._board.phase is not Phase.RUN)
+
+    def _rest(self, seconds: float) -> None:
+        if self._asleep:
+            self._awake.wait(SAFETY_POLL)
+        else:
+            time.sleep(seconds)
 
     def _step(self) -> float:
         if not self._board.worker:
@@ -128,7 +177,6 @@ class Pump:
             return FLUSH_EVERY
         if leaving:
             self.finished = self._nothing_left()
-            self.filled.set()
             return FLUSH_EVERY
         return 0.1 if self.buffer else SAFETY_POLL
 
@@ -141,37 +189,33 @@ class Pump:
 
     def _due(self) -> bool:
         """Whether outcomes should be written now rather than with later ones."""
-        return self.busy_since is None or time.monotonic() - self._flushed_at >= FLUSH_EVERY
+        return time.monotonic() - self._flushed_at >= FLUSH_EVERY or not self._running()
 
     def _wanted(self) -> int:
-        """How many jobs to claim: about 0.1 s of work, and never more than can be started."""
-        room = len(self.free_places) - len(self.buffer)  # all that waits may turn out async
-        if self._dry or room <= 0 or len(self.done) > 4 * MOST or self._must_be_alone():
+        """How many jobs to claim: never more than can be started soon."""
+        if self._dry or len(self.done) > 4 * MOST or self._must_be_alone():
             return 0
-        if self._only_async and self.busy_since is None:
-            return min(room, MOST) if 2 * room >= self._places or not self.buffer else 0
-        if self.ran:
-            fit = int(BATCH_SECONDS * self.ran / max(self.worked, 1e-9))
-            self._target = max(1, min(fit, 4 * self._target, MOST))
-            self.worked, self.ran = 0.0, 0
-        if self.busy_since is not None and (self._target == 1 or self._busy_for() > BATCH_SECONDS):
-            return 0
-        waiting = len(self.buffer)
-        if self._one_by_one:
-            return 0 if waiting else 1
-        return min(self._target - waiting, room) if 2 * waiting <= self._target else 0
+        self._appetite.paced(self.ran, self.worked)
+        if ended := self.async_ended:
+            self._appetite.ended(ended, time.monotonic())
+        self.worked, self.ran, self.async_ended = 0.0, 0, self.async_ended - ended
+        busy_for = None if self.busy_since is None else self._busy_for()
+        return self._appetite.wants(waiting=len(self.buffer), free=len(self.free_places), busy_for=busy_for)
 
     def _busy_for(self) -> float:
         since = self.busy_since
         return 0.0 if since is None else time.monotonic() - since
 
     def _slow(self) -> bool:
-        return bool(self.buffer) and self._busy_for() > SLOW
+        if not self.buffer:
+            return False
+        return self._busy_for() > SLOW or (self.busy_since is None and time.monotonic() - self.moved_at > SLOW)
 
     def _must_be_alone(self) -> bool:
         """Whether a job that was claimed alone is in this slot's hands."""
-        self._alone = self._alone and (bool(self.buffer) or self._running())
-        return self._alone
+        appetite = self._appetite
+        appetite.alone = appetite.alone and (bool(self.buffer) or self._running())
+        return appetite.alone
 
     def _running(self) -> bool:
         with self.taking:
@@ -187,14 +231,18 @@ class Pump:
             self._lanes.discovered(self._session.run(Query(DISCOVER), durable=False))
         lanes = unpaused(self._lanes.next(), self._board.paused) if wanted else []
         queries = self._write(outcomes)
+        passed_over = self._appetite.passed_over()
         if wanted:
-            queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted))
+            queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted, passed_over))
+        began = time.monotonic()
         try:
             results = self._session.run_all(queries)
         except (psycopg.DataError, psycopg.IntegrityError):
             self._write_singly()
             return 0.0
         rows = results.pop() if wanted else []
+        if passed_over and time.monotonic() - began > TOO_LONG_PASSING:
+            self._appetite.pass_over_no_more()  # so many that to pass them over costs more than to put them off
         self._told(outcomes, written(results))
         return self._took(read(rows, lanes)) if wanted else 0.0
 
@@ -224,19 +272,15 @@ class Pump:
         """Pass on what was claimed; without any, sleep until woken."""
         if jobs:
             self._child.idle = False
-            self._only_async = all(job.task in registry and registry[job.task].is_async for job in jobs)
-            alone = next((job for job in jobs if job.crashes or job.at_most_once), None)
+            alone = self._appetite.had(jobs)
             if alone is not None and len(jobs) > 1:
-                # It was running when a process died, and nobody else shall be in its way should it do that again; or
-                # it may not be claimed and left lying, since whoever finds it could not tell whether it had started.
                 self._unwritten += [
                     decide(job, Happened.HANDED_BACK, self._settings) for job in jobs if job is not alone
                 ]
                 jobs = [alone]
                 self._flushed_at = 0.0  # the others wait for this write
-            self._alone = self._one_by_one = alone is not None
+            self.moved_at = time.monotonic()
             self.buffer.extend(jobs)
-            self.filled.set()
             return 0.0
         if self.busy_since is None and not self.buffer and not self._child.idle:
             # Announce first, then look once more: what came in between the two wakes nobody.
@@ -274,7 +318,8 @@ class Pump:
                 return
             self._unwritten.append(decide(job, Happened.HANDED_BACK, self._settings))
 
-    def _doubt(self) -> None:
+    def doubt(self) -> None:
+        """After an error: what was on its way may or may not have arrived."""
         if not self._session.connected:
             self._doubtful = True
 
@@ -292,10 +337,13 @@ class Pump:
             self._doubtful = False
         return 0.0
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Sleep until somebody wakes this slot, an async job ends, or the time is over."""
+        self._awake.clear()
         self._asleep = True
         wait_readable((self._waker, self._rung), min(seconds, FLUSH_EVERY) if self.done else seconds)
         self._asleep = False
+        self._awake.set()
         empty(self._rung)
         if empty(self._waker):
             self._child.idle = False

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
@@ -31,6 +32,9 @@ from outbox.text import clean
 logger = logging.getLogger("jobs")
 
 BATCH = 500
+
+STRAYS_EVERY = 5
+"""Looks between two for jobs whose worker was buried by somebody who then died himself."""
 
 FACTS = """id, task, lease, claimer, attempts, crashes, max_attempts, at_most_once, queue, priority, source_name,
   idempotency_key, depth, ready_at"""
@@ -109,6 +113,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[object, float]] = {}
+        self._looks = count()
 
     def look(self, session: Session, worker: int, settings: JobsSettings) -> list[str]:
         """One look; returns the names of the workers buried now."""
@@ -124,8 +129,9 @@ class Watch:
             if now - since >= 2 * settings.HEARTBEAT and session.run(Query(BURY, (number, beat))):
                 buried.append(str(seen[number][1]))
                 logger.warning("worker %s (%s) is gone; taking its jobs back", number, seen[number][1])
-        for (gone,) in session.run(Query(STRAY)):
-            self._take_back(session, gone, settings)
+        if buried or next(self._looks) % STRAYS_EVERY == 0:
+            for (gone,) in session.run(Query(STRAY)):
+                self._take_back(session, gone, settings)
         return buried
 
     def _take_back(self, session: Session, gone: int, settings: JobsSettings) -> None:
@@ -161,7 +167,7 @@ def _sentence(job: Held, one: Fated, settings: JobsSettings) -> Outcome:
     trouble = Trouble(clean(one.error, 2000), clean(one.stack, 20_000))
     started = time.monotonic() - one.ran
     wait = _wait_after_timeout(job, one.error, settings) if happened is Happened.TIMED_OUT else None
-    return decide(job, happened, settings, trouble=trouble, started=started, retry_in=wait)
+    return decide(job, happened, settings, trouble=trouble, result="null", started=started, retry_in=wait)
 
 
 def _wait_after_timeout(job: Held, error: str, settings: JobsSettings) -> float | None:

@@ -1,6 +1,7 @@
 """A slot: the process that executes jobs, one sync job at a time and many async ones beside it.
 
-Its main thread takes the next job and calls it; its pump thread claims and writes. What a job does to this process
+Its main thread claims a batch, calls one job after the other and writes what became of them; while it is in a job, a
+second thread writes for it. What a job does to this process
 (a hang, a crash, the GIL held for ever) concerns this process alone: the supervisor sees it on the board and acts.
 """
 
@@ -29,6 +30,7 @@ from jobs.notebook import notebook
 from jobs.outcome import Happened, Outcome, Trouble, decide
 from jobs.pump import SAFETY_POLL, Pump
 from jobs.tasks import Task
+from outbox import loop
 
 logger = logging.getLogger("jobs")
 
@@ -49,7 +51,7 @@ class Slot:
         self._pump = Pump(board, number, lanes, settings)
         self._pump.watch = self._watch
         self._async: AsyncSide | None = None
-        self._deadline = 0.0
+        self._held: threading.Event | None = None
         self._noted = 0
         self._unknown_said: dict[str, float] = {}
         self._main = threading.get_ident()
@@ -60,48 +62,61 @@ class Slot:
         listen(self._settings)
         notebook.ring = self._pump.ring
         signal.signal(signal.SIGTERM, self._at_limit)
-        pump = threading.Thread(target=self._run_pump, name="jobs-pump", daemon=True)
-        pump.start()
+        pump = self._pump
+        minding = threading.Thread(target=self._mind, name="jobs-pump", daemon=True)
+        minding.start()
         try:
-            while not self._pump.finished:
-                self._turn()
+            loop.run("slot", self._turn, wait=pump.wait, stopping=lambda: pump.finished, on_error=pump.doubt)
         except TimeLimit:
             self._park()
-        pump.join(5)
+        pump.close()
+        minding.join(5)
         return 0
 
-    def _run_pump(self) -> None:
+    def _mind(self) -> None:
         # SIGTERM is for the main thread, where it can interrupt the job.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        self._pump.run()
+        self._pump.mind()
 
-    def _turn(self) -> None:
-        """Take and execute one job, or wait for one."""
+    def _turn(self) -> float:
+        """Execute what was claimed, then exchange outcomes for more; answers how long there is nothing to do."""
+        while (taken := self._take()) is not None:
+            self._execute(*taken)
+        pause = self._pump.step()
+        if not self._pump.waits_to_be_written:
+            self._child.all_written()
+        if self._held is not None and self._held.is_set():
+            self._held = None
+            self._child.end(0)
+        return pause
+
+    def _take(self) -> tuple[Claimed, Task[Any, Any], float] | None:
+        """The next sync job, on the board; the async ones before it are put on the event loop."""
         pump = self._pump
-        pump.filled.clear()
-        job, task, started, placed = None, None, 0.0, []
+        if not pump.buffer:
+            return None
+        found, placed = None, []
         with pump.taking:
-            pump.busy_since = None
-            while pump.buffer and job is None:
-                taken = self._pop()
-                task = registry.get(taken.task) if taken is not None else None
-                if taken is None:
-                    break
+            while found is None and (job := self._pop()) is not None:
+                task = registry.get(job.task)
                 if task is None:
-                    pump.done.append(self._unknown(taken))
-                elif task.is_async:
-                    placed.append(self._place(taken, task))
+                    pump.done.append(self._unknown(job))
+                elif task.is_async and pump.free_places:
+                    placed.append(self._place(job, task))
+                elif task.is_async:  # the loop takes it when a place is free, or it is handed back in time
+                    pump.buffer.appendleft(job)
+                    break
                 else:
-                    job, started = taken, time.monotonic()
-                    self._deadline = started + timeout_of(taken, task, self._settings)
-                    self._child.begin(0, taken.id, taken.lease, taken.claimer, started, self._deadline)
+                    started = time.monotonic()
+                    deadline = started + timeout_of(job, task, self._settings)
+                    self._child.begin(0, job.id, job.lease, job.claimer, started, deadline)
                     pump.busy_since = started
+                    found = job, task, started
         if placed:
             self._on_loop(placed)
-        if job is None or task is None:
-            pump.ring()
-            pump.filled.wait(1.0)
-            return
+        return found
+
+    def _execute(self, job: Claimed, task: Task[Any, Any], started: float) -> None:
         outcome: Outcome | None
         if task.atomic:
             outcome = execute_atomic(job, task, self._settings, started, self._board.worker)
@@ -110,28 +125,25 @@ class Slot:
         tidy_connections()
         if (doomed := self._child.doomed) and (here := self._child.at(0)) is not None and here.turn == doomed:
             raise TimeLimit  # it swallowed the one it got and returned: too late all the same
-        pump.worked += time.monotonic() - started
-        pump.ran += 1
+        pump = self._pump
+        if outcome is not None:
+            if outcome.state == "succeeded":
+                self._child.ended(job.id, job.lease, job.claimer, outcome.result == "null")
+            pump.done.append(outcome)
         if outcome is not None and job.at_most_once:
-            self._put_down_safely(job, outcome, started)
+            self._hold(job, started)
         else:
             self._child.end(0)
-            if outcome is not None:
-                pump.done.append(outcome)
-                pump.ring()
+        pump.worked += time.monotonic() - started
+        pump.ran += 1
+        pump.busy_since = None
 
-    def _put_down_safely(self, job: Claimed, outcome: Outcome, started: float) -> None:
+    def _hold(self, job: Claimed, started: float) -> None:
         """Keep an at_most_once job on the board until its outcome is written: should this process die before, what
         is on the board has run, and what is not has never started."""
         # Its limit is for the task, which has ended; the database may take its time.
         self._child.begin(0, job.id, job.lease, job.claimer, started, math.inf)
-        written = self._pump.awaited[job.id] = threading.Event()
-        self._pump.done.append(outcome)
-        self._pump.busy_since = None
-        self._pump.ring()
-        while not written.wait(1.0) and not self._pump.finished:
-            pass
-        self._child.end(0)
+        self._held = self._pump.awaited[job.id] = threading.Event()
 
     def _pop(self) -> Claimed | None:
         try:
@@ -153,11 +165,29 @@ class Slot:
             self._async = AsyncSide(self._child, self._settings, self._async_done)
         self._async.start(placed)
 
-    def _async_done(self, place: int, outcome: Outcome) -> None:
+    def _async_done(self, place: int, outcome: Outcome) -> Placed | None:
+        """An async job has ended; the next one, if it is its turn. Called in the thread of the event loop."""
+        pump = self._pump
         self._child.end(place)
-        self._pump.done.append(outcome)
-        self._pump.free_places.append(place)
-        self._pump.ring()
+        first = not pump.done
+        pump.done.append(outcome)
+        pump.async_ended += 1
+        with pump.taking:
+            pump.free_places.append(place)
+            placed = self._next_async()
+        pump.ring_if_low(first=first or placed is None)
+        return placed
+
+    def _next_async(self) -> Placed | None:
+        job = self._pop()
+        if job is None:
+            return None
+        task = registry.get(job.task)
+        if task is None or not task.is_async:
+            self._pump.buffer.appendleft(job)  # the main thread's
+            return None
+        self._pump.moved_at = time.monotonic()
+        return self._place(job, task)
 
     # Trouble ------------------------------------------------------------------------------------------------------
 
@@ -202,10 +232,14 @@ class Slot:
     def _park(self) -> None:
         """The job has unwound. Write what others have done, then wait to be killed with everything it left."""
         self._pump.parked = True
-        self._pump.ring()
         until = time.monotonic() + 0.5
-        while not self._pump.written_out and time.monotonic() < until:
-            time.sleep(0.005)
+        loop.run(
+            "slot",
+            self._pump.step,
+            wait=lambda _: time.sleep(0.005),
+            stopping=lambda: self._pump.written_out or time.monotonic() > until,
+            on_error=self._pump.doubt,
+        )
         self._child.doomed = -1
         while True:
             signal.pause()

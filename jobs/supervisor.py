@@ -236,7 +236,9 @@ class Supervisor:
         )
         if not expected:
             logger.warning("the %s (pid %s) died: %s", post.role, post.pid, judge.spell(status))
-        post.early_deaths = post.early_deaths + 1 if now - post.born_at < 1.0 and not expected else 0
+        # A job that kills its process is no reason to wait with the next one; a process that cannot even start is.
+        early = now - post.born_at < 1.0 and not expected and not (post.role == "slot" and post.board.has_worked)
+        post.early_deaths = post.early_deaths + 1 if early else 0
         post.born_again_at = now + (min(5.0, 0.1 * 2**post.early_deaths) if post.early_deaths > 1 else 0.0)
         if post.role == "slot":
             self._kill_orphans()
@@ -319,8 +321,8 @@ class Supervisor:
         running = post.board.running()
         logger.info("stopping slot %s (%s jobs handed back): %s", post.number, len(running), why)
         post.doom = Doom(None, running, 0.0)
-        self._tell(post, judge.spared(running, time.monotonic()))
         child.kill_tree(post.pid)
+        self._tell(post, judge.spared(running, time.monotonic()))
 
     def _judge(self, post: Post, status: int) -> None:
         """Say what became of the jobs of a dead slot."""
@@ -336,7 +338,7 @@ class Supervisor:
             self._tell(post, judge.timed_out(post.doom.running, post.doom.guilty, stack, now))
 
     def _tell(self, post: Post, jobs: list[Fated]) -> None:
-        verdict = Verdict(next(self._numbers), post.session, jobs)
+        verdict = Verdict(next(self._numbers), post.session, judge.with_ended(jobs, post.board.unwritten()))
         self._verdicts[verdict.number] = verdict
         if self._channel is not None:
             self._channel.send(to_message(verdict))

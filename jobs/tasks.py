@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -16,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 
 from jobs.conf import jobs_settings
 from jobs.context import JobContext, current
@@ -187,15 +189,23 @@ class Task(Generic[P, R]):
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now: no job, no retry, no limit."""
-        given = (self._context(new_id(), 1), *args) if self.takes_context else args
-        result = async_to_sync(self.func)(*given, **kwargs) if self.is_async else self.func(*given, **kwargs)
-        return cast(R, result)
+        return self.run_with(self._context(new_id(), 1), args, kwargs)
+
+    def run_with(self, context: JobContext, args: Sequence[Any], kwargs: Mapping[str, Any]) -> R:
+        """`call` as the job that the context describes."""
+        given = (context, *args) if self.takes_context else args
+        if self.is_async:
+            return cast(R, async_to_sync(self.func)(*given, **kwargs))
+        with transaction.atomic(using=jobs_settings().DATABASE) if self.atomic else nullcontext():
+            return cast(R, self.func(*given, **kwargs))
 
     async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """`call` for async code."""
-        given = (self._context(new_id(), 1), *args) if self.takes_context else args
-        run = self.func if self.is_async else sync_to_async(self.func)
-        return cast(R, await run(*given, **kwargs))
+        context = self._context(new_id(), 1)
+        if not self.is_async:
+            return await sync_to_async(self.run_with)(context, args, kwargs)
+        given = (context, *args) if self.takes_context else args
+        return cast(R, await self.func(*given, **kwargs))
 
     def get_result(self, job_id: UUID | str) -> JobHandle[R]:
         """The handle of a job enqueued earlier; raises JobDoesNotExist when `refresh` finds none."""

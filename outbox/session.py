@@ -11,15 +11,24 @@ import logging
 import os
 import random
 import select
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import psycopg
 from django.db import connections
 from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from outbox.conf import outbox_settings
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
 
 logger = logging.getLogger("outbox")
+
+T = TypeVar("T")
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -60,22 +69,65 @@ SOCKET = {
 }
 
 
+STRANGER = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
+"""What a pooler between us and the server makes of prepared statements."""
+
+
+class Silence(psycopg.OperationalError):
+    """The server has said nothing for too long."""
+
+
+class Patient(psycopg.Connection[Row]):
+    """A connection that does not wait for an answer for ever.
+
+    A network that swallows packets, or a proxy whose other side is gone, keeps the socket open and silent: no error
+    comes, and `statement_timeout` is the server's. The limit is for each wait, past what the statement itself may take.
+    """
+
+    patience = 60.0
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        try:
+            return super().wait(_bounded(gen, time.monotonic() + self.patience), *args, **kwargs)
+        except Silence:
+            self.close()  # what is under way on it can never be told from what comes next
+            logger.warning("the database has not answered in %g s; the connection is given up", self.patience)
+            raise
+
+
+def _bounded(gen: PQGen[T], until: float) -> PQGen[T]:
+    """`gen`, ended by an error where it is resumed past `until` with nothing to read."""
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > until:
+                gen.close()
+                raise Silence("no answer from the server in time")
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
 class Session:
     """One connection to `alias`, opened at the first use and again after each loss.
 
-    `statement_timeout` is in seconds and bounds every statement. `run` and `run_all` raise psycopg's errors; after
+    `statement_timeout` is in seconds and bounds every statement, on the server; two seconds later a connection that has
+    said nothing is given up. `run` and `run_all` raise psycopg's errors; after
     one the transaction is rolled back, or the connection is closed if it was lost.
     """
 
-    def __init__(self, alias: str, *, statement_timeout: float = 30.0, application_name: str | None = None) -> None:
+    def __init__(self, alias: str, *, statement_timeout: float = 10.0, application_name: str | None = None) -> None:
         self.alias = alias
+        self._patience = statement_timeout + 2.0
         self._timeout = str(int(statement_timeout * 1000))
         self._application_name = application_name
         self._channels: list[str] = []
-        self._connection: psycopg.Connection[Row] | None = None
+        self._prepare = True
+        self._connection: Patient | None = None
 
     @property
-    def connection(self) -> psycopg.Connection[Row]:
+    def connection(self) -> Patient:
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
         return self._connection
@@ -84,11 +136,15 @@ class Session:
     def connected(self) -> bool:
         return self._connection is not None and not self._connection.closed
 
-    def _connect(self) -> psycopg.Connection[Row]:
+    def _connect(self) -> Patient:
         params = own_params(self.alias)
         if self._application_name:
             params["application_name"] = self._application_name
-        connection: psycopg.Connection[Row] = psycopg.connect(**params, autocommit=True)
+        connection = Patient.connect(**params, autocommit=True)
+        connection.patience = self._patience
+        # Our few statements come again and again, and to plan one costs as much as to run it for a few rows. Behind
+        # PgBouncer, where LISTEN is off as well, the next transaction may be on another server connection.
+        connection.prepare_threshold = 2 if self._prepare and outbox_settings().NOTIFY else None
         try:
             role = connections.settings[self.alias].get("OPTIONS", {}).get("assume_role")
             if role:
@@ -128,9 +184,21 @@ class Session:
                 connection.execute(SETTINGS, (self._timeout, durable))
                 yield connection
                 connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, STRANGER):
+                self._unprepared()
             self._give_up()
             raise
+
+    def _unprepared(self) -> None:
+        """A statement of ours is on another server connection: do without, from the next try on."""
+        self._prepare = False
+        self.close()
+        logger.warning(
+            "%s: a prepared statement was lost, so a pooler in transaction mode stands in between; set"
+            ' OUTBOX = {"NOTIFY": False}, since it loses notifications as well',
+            self.alias,
+        )
 
     def _give_up(self) -> None:
         """After an error: end the transaction, or the connection where that is not possible."""
@@ -138,8 +206,8 @@ class Session:
         if connection is None:
             return
         try:
-            if connection.closed:
-                raise psycopg.OperationalError
+            if connection.closed or connection.info.transaction_status == TransactionStatus.ACTIVE:
+                raise psycopg.OperationalError  # lost, or an answer is still under way
             connection.execute("ROLLBACK")
         except Exception:
             self.close()

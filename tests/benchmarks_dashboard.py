@@ -17,7 +17,8 @@ from typing import Any
 READY = """INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts,
   crashes, lease, depth, idempotency_key, enqueued_at, ready_at, error)
 SELECT gen_random_uuid(), 'shop.tasks.t' || n %% 20, (ARRAY['default', 'mail', 'reports'])[1 + n %% 3],
-  n %% 3 * 50 - 50, 'ready', CASE WHEN n %% 5 = 0 THEN 'checkout/receipt' ELSE '' END, repeat('x', 200), 3, 0, 0, 0, 0, '',
+  n %% 3 * 50 - 50, 'ready',
+  CASE WHEN n %% 5 = 0 THEN 'checkout/receipt' ELSE '' END, repeat('x', 200), 3, 0, 0, 0, 0, '',
   now() - n * interval '1 ms', now() - n * interval '1 ms', '' FROM generate_series(1, %s) AS n"""
 
 FINISHED = """INSERT INTO jobs_finishedjob (id, task, queue, priority, state, source_name, arguments, max_attempts,

@@ -14,6 +14,8 @@ from project.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 MIDDLEWARE = ["tests.support.policy.strict", *MIDDLEWARE]
 DATABASES = {**DATABASES, "other": {**DATABASES["default"], "TEST": {"NAME": "test_other"}}}
+if os.environ.get("TEST_POOL"):
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 4}
 DEBUG = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 OUTBOX: dict[str, object] = json.loads(os.environ.get("TEST_OUTBOX", "{}"))

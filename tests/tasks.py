@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from jobs import JobContext, task
+from jobs.declare import registry
 from tests.models import Effect
 from tests.support.side_file import append
 
@@ -186,6 +188,66 @@ def say_and_wait_for_file(context: JobContext, path: str, mark: str) -> None:
     append(f"{mark} {os.getpid()}")
     while not Path(path).exists():
         time.sleep(0.01)
+
+
+# For assert_idempotent: the same work in ways that bear a second run, and in ways that do not.
+
+
+@task(takes_context=True)
+def two_effects_once(context: JobContext, note: str) -> None:
+    for part in ("first", "second"):
+        Effect.objects.get_or_create(job=context.job_id, note=f"{note} {part}")
+    leave_mark.using(idempotency_key=f"{context.idempotency_key} mark").enqueue(note)
+
+
+@task(takes_context=True)
+def two_effects_again_and_again(context: JobContext, note: str) -> None:
+    for part in ("first", "second"):
+        Effect.objects.create(job=context.job_id, note=f"{note} {part}")
+
+
+@task
+def enqueue_again_and_again(note: str) -> None:
+    leave_mark.enqueue(note)
+
+
+@task
+def only_the_first_time(note: str) -> None:
+    if Effect.objects.filter(note=note).exists():
+        raise RuntimeError("it is there already")
+    Effect.objects.create(note=note)
+
+
+@task(atomic=True)
+def two_effects_in_one_transaction(note: str) -> None:
+    Effect.objects.create(note=f"{note} first")
+    Effect.objects.create(note=f"{note} second")
+    leave_mark.enqueue(note)
+
+
+@task(takes_context=True)
+def note_of_the_process(context: JobContext) -> None:
+    Effect.objects.update_or_create(job=context.job_id, defaults={"note": str(os.getpid())})
+
+
+@task
+async def async_effect_once(note: str) -> None:
+    await Effect.objects.aget_or_create(note=note)
+
+
+from tests.benchmarks import tasks as timed  # noqa: E402, F401  and those that are timed
+
+# A worker of an older release: it knows none of these tasks, or an older version of one.
+
+
+@task
+def new_in_this_release(mark: str) -> None:
+    append(f"{mark} {os.getpid()}")
+
+
+if os.environ.get("TEST_OLD_RELEASE"):
+    registry.pop("tests.tasks.new_in_this_release")
+    registry["tests.tasks.renamed_argument"] = replace(renamed_argument, version=1, func=lambda text: 0, upgrade={})
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own

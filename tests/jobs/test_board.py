@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.board import NOTE_BYTES, PLACE, Board, Child, Phase, Running, empty, pipe
+from jobs.board import NOTE_BYTES, PLACE, Board, Child, Ended, Phase, Running, empty, pipe
 from tests.support.alone import run_alone
 from tests.support.floor import properties
 
@@ -180,6 +180,41 @@ def test_a_reader_never_sees_halves_while_another_process_writes() -> None:
 
     assert seen[0] > 1000
     assert seen[1] == 0
+
+
+def test_what_has_ended_is_told_until_it_is_written(board: Board) -> None:
+    slot, neighbour = board.slots[0], board.slots[1]
+    jobs = [uuid4() for _ in range(3)]
+    for n, job in enumerate(jobs):
+        slot.ended(job, n + 1, 7, n == 1)
+
+    told = slot.unwritten()
+    slot.note("stack")
+
+    assert told == slot.unwritten() == [Ended(job, n + 1, 7, n == 1) for n, job in enumerate(jobs)]
+    assert neighbour.unwritten() == []
+    slot.all_written()
+    assert slot.unwritten() == []
+    assert slot.noted() == "stack"
+
+
+def test_more_than_it_can_hold_has_ended(board: Board) -> None:
+    slot = board.slots[0]
+    for n in range(2000):
+        slot.ended(UUID(int=n + 1), 1, 1, True)
+
+    assert [ended.job.int for ended in slot.unwritten()] == list(range(1, 1025))
+
+
+def test_whether_it_has_begun_a_job(board: Board) -> None:
+    slot = board.slots[0]
+    before = slot.has_worked
+    slot.begin(1, uuid4(), 1, 1, 1.0, 2.0)
+    slot.end(1)
+
+    assert (before, slot.has_worked) == (False, True)
+    slot.clear()
+    assert not slot.has_worked
 
 
 # Other signs --------------------------------------------------------------------------------------------------------

@@ -111,6 +111,20 @@ def test_a_connection_is_kept_as_long_as_the_alias_says_else_as_the_jobs_do(
     assert given["default"]["CONN_HEALTH_CHECKS"] is True
 
 
+def test_a_pool_keeps_its_connections_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django refuses a pool with persistent connections."""
+    given = copy.deepcopy(connections.settings)
+    given["default"] |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": True}}
+    monkeypatch.setattr(connections, "settings", given)
+    monkeypatch.setenv("PGAPPNAME", "")
+
+    prepare_connections("jobs-slot-7", 60.0)
+    connection_created.disconnect(module._created)
+
+    assert given["default"]["CONN_MAX_AGE"] == 0
+    assert given["default"]["OPTIONS"]["application_name"] == "jobs-slot-7"
+
+
 def test_the_pumps_own_session_carries_it_too(slot: Session) -> None:
     its_own = Session("default")
     name = its_own.glance(Query("SELECT current_setting('application_name')"))

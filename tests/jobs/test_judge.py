@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.board import Running
+from jobs.board import Ended, Running
 from jobs.ids import new_id
-from jobs.judge import BLOCKED, crashed, culprit, spared, spell, timed_out
+from jobs.judge import BLOCKED, crashed, culprit, spared, spell, timed_out, with_ended
 from jobs.outcome import Happened
 from jobs.verdict import Channel, Fated, Verdict, from_message, to_message
 from tests.support.floor import properties
@@ -168,6 +168,23 @@ def test_every_job_on_the_board_gets_one_fate_and_somebody_is_to_blame(
     charged = [one for one in fated if one.happened != Happened.HANDED_BACK]
     assert len(charged) >= blamed
     assert not (blamed == 0 and charged)
+
+
+def test_what_had_succeeded_is_not_judged() -> None:
+    """It stands on the board as running for a moment longer, and its process died just then."""
+    running = [at(0), at(3)]
+    ended = [
+        Ended(running[0].job, running[0].lease, running[0].claimer, True),
+        Ended(uuid4(), 5, 6, False),
+    ]
+
+    fated = with_ended(crashed(running, 0, KILLED, 100.0), ended)
+
+    assert [(UUID(one.job), one.happened) for one in fated] == [
+        (ended[0].job, Happened.SUCCEEDED),
+        (ended[1].job, Happened.RESULT_LOST),
+        (running[1].job, Happened.HANDED_BACK),
+    ]
 
 
 # The verdict's way to the keeper ------------------------------------------------------------------------------------

@@ -118,7 +118,10 @@ def test_counts_never_go_down_and_go_up_one_at_a_time(events: list[Happened], ma
         spent, crashed = outcome.attempts - job.attempts, outcome.crashes - job.crashes
 
         assert (spent, crashed) in {(0, 0), (1, 0), (0, 1)}
-        assert (spent, crashed) == (int(happened in (*CHARGED, "succeeded", "unreadable")), int(happened in CRASHES))
+        assert (spent, crashed) == (
+            int(happened in (*CHARGED, "succeeded", "result_lost", "unreadable")),
+            int(happened in CRASHES),
+        )
         if outcome.state in ENDS:
             return
         job = next_claim(job, outcome)
@@ -136,7 +139,7 @@ def test_every_outcome_can_be_written(happened: Happened, retry_in: float | None
     assert outcome.delay >= 0
     assert (outcome.delay == 0) or outcome.state in ("retrying", "scheduled")
     assert outcome.number == attempts + 1
-    assert bool(outcome.kind) == (happened not in ("succeeded", "handed_back", "unknown"))
+    assert bool(outcome.kind) == (happened not in ("succeeded", "result_lost", "handed_back", "unknown"))
 
 
 # Each event ---------------------------------------------------------------------------------------------------------
@@ -376,3 +379,10 @@ def raising(*_: Any) -> float:
 def test_a_broken_backoff_function_raises_here_and_is_caught_by_who_asks(backoff: Callable[..., Any]) -> None:
     with pytest.raises((ZeroDivisionError, TypeError, ValueError, OverflowError)):
         wait(Policy(backoff=backoff), ValueError())
+
+
+def test_a_result_that_is_lost_with_its_process_is_a_success_that_says_so() -> None:
+    outcome = decide(a_claimed(), Happened.RESULT_LOST, DEFAULTS, result="null")
+
+    assert (outcome.state, outcome.attempts, outcome.result, outcome.kind) == ("succeeded", 1, None, "")
+    assert "its result was lost" in outcome.error

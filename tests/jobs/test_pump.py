@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from jobs import appetite
 from jobs import pump as module
 from jobs.board import Phase, empty
 from jobs.claim import Claimed, Lanes
@@ -134,10 +135,15 @@ def test_it_finds_queues_that_nobody_has_named(ours: Session, hands: Make) -> No
     assert {job.queue for job in slot.pump.buffer} == {"one", "two"}
 
 
+def make_async(ours: Session) -> None:
+    ours.glance(Query("UPDATE jobs_job SET task = 'tests.tasks.async_wait'"))
+
+
 @pytest.mark.parametrize(("places", "taken"), [(3, 0), (3, 2), (3, 3), (1, 0)])
 def test_it_never_claims_more_than_there_are_places_for(ours: Session, hands: Make, places: int, taken: int) -> None:
-    """All that it claims may turn out to be async, and each of those needs a place."""
+    """All that it claims next may be async like the last ones, and each of those needs a place."""
     fill(ours, 50)
+    make_async(ours)
     slot = hands(ASYNC_CONCURRENCY=places)
     for _ in range(taken):
         slot.pump.free_places.popleft()
@@ -468,27 +474,24 @@ def test_a_drain_hands_back_what_waits_and_writes_what_runs(ours: Session, hands
     assert running_still
     assert in_home(job.id) == ["jobs_finishedjob"]
     assert slot.pump.written_out
-    assert slot.pump.filled.is_set()
 
 
 def test_a_drain_waits_for_async_jobs(ours: Session, hands: Make) -> None:
     fill(ours, 1)
     slot = hands()
-    slot.start()
-    wait_until(lambda: slot.pump.buffer)
+    slot.steps(2)
     with slot.pump.taking:
         job = slot.pump.buffer.popleft()
         place = slot.pump.free_places.popleft()
 
     slot.board.phase = Phase.DRAIN
-    slot.board.wake(0)
-    wait_until(lambda: slot.pump.filled.is_set())
+    slot.steps(3)
     waiting = not slot.pump.finished
     slot.pump.done.append(outcome(job, "succeeded"))
     slot.pump.free_places.append(place)
-    slot.pump.ring()
-    slot.drain()
+    slot.steps(3)
 
+    assert slot.pump.finished
     assert waiting
     assert in_home(job.id) == ["jobs_finishedjob"]
 
@@ -614,7 +617,7 @@ def test_an_exchange_whose_answer_was_lost_is_written_once_and_its_claim_is_hand
 
     with pytest.raises(psycopg.OperationalError):
         slot.steps(1)
-    slot.pump._doubt()
+    slot.pump.doubt()
     claimed = states(ours)
     with caplog.at_level(logging.INFO, "jobs"):
         slot.steps(1)
@@ -642,7 +645,7 @@ def test_an_exchange_that_was_lost_before_the_commit_is_written_again(
 
     with pytest.raises(psycopg.OperationalError):
         slot.steps(1)
-    slot.pump._doubt()
+    slot.pump.doubt()
     slot.steps(1)
 
     assert in_home(job.id) == ["jobs_finishedjob"]
@@ -682,7 +685,7 @@ def test_a_job_that_has_just_ended_after_a_lost_connection_is_not_handed_back_an
     slot.steps(2)
     job = slot.take()
     slot.pump._session.close()
-    slot.pump._doubt()
+    slot.pump.doubt()
     slot.steps(1)
 
     slot.put(job, result='"the work is done"')
@@ -738,7 +741,7 @@ def test_a_write_that_only_waited_too_long_is_no_doubt(
 
     with pytest.raises(psycopg.errors.QueryCanceled):
         slot.steps(1)
-    slot.pump._doubt()
+    slot.pump.doubt()
     monkeypatch.undo()
     slot.steps(1)
 
@@ -751,7 +754,7 @@ def test_a_pump_whose_rows_were_taken_away_drops_what_it_has(
 ) -> None:
     fill(ours, 1)
     slot = hands()
-    slot.start()
+    slot.steps(2)
     job = slot.take()
     slot.board.phase = Phase.DRAIN
     conclude(ours, [outcome(job, "lost")])
@@ -760,7 +763,7 @@ def test_a_pump_whose_rows_were_taken_away_drops_what_it_has(
     with caplog.at_level(logging.WARNING, "jobs"):
         slot.put(job)
         slot.rest()
-        slot.drain()
+        slot.steps(3)
 
     assert everything(ours) == before
     assert any("no longer ours" in record.getMessage() for record in caplog.records)
@@ -768,4 +771,4 @@ def test_a_pump_whose_rows_were_taken_away_drops_what_it_has(
 
 def test_the_constants_leave_time_for_one_another() -> None:
     assert module.FLUSH_EVERY <= 0.05
-    assert module.BATCH_SECONDS < module.SLOW < 1.0
+    assert appetite.BATCH_SECONDS < module.SLOW < 1.0

@@ -316,3 +316,53 @@ def test_the_wait_after_a_failure_grows_and_has_an_end(failures: int) -> None:
 
 def test_a_process_says_where_it_runs() -> None:
     assert process_name() == f"{os.uname().nodename}:{os.getpid()}"
+
+
+def test_a_prepared_statement_that_a_pooler_has_lost_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    with opened() as session:
+        query = Query("SELECT 1")
+        for _ in range(4):
+            session.run(query)
+        session.connection.pgconn.exec_(b"DEALLOCATE ALL")  # as if the next transaction were elsewhere
+
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+            session.run(query)
+        for _ in range(5):
+            assert session.run(query) == [(1,)]
+
+        assert session.glance(Query("SELECT count(*) FROM pg_prepared_statements")) == [(0,)]
+    assert "a pooler in transaction mode" in caplog.text
+
+
+def test_behind_a_pooler_nothing_is_prepared(settings: Any) -> None:
+    settings.OUTBOX = {"NOTIFY": False}
+    with opened() as session:
+        for _ in range(5):
+            session.run(Query("SELECT 1"))
+
+        assert session.glance(Query("SELECT count(*) FROM pg_prepared_statements")) == [(0,)]
+
+
+def test_a_connection_that_says_nothing_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    """A network that swallows packets keeps the socket open; a server that is busy looks the same from here."""
+    with opened(statement_timeout=30) as session:
+        assert session.run(Query("SELECT 1")) == [(1,)]
+        session.connection.patience = 0.3
+        began = time.monotonic()
+
+        with pytest.raises(psycopg.OperationalError):
+            session.run(Query("SELECT pg_sleep(2)"))
+
+        assert 0.3 < time.monotonic() - began < 1.5
+        assert "has not answered in 0.3 s" in caplog.text
+        assert not session.connected
+        assert session.run(Query("SELECT 2")) == [(2,)]
+
+
+def test_it_waits_longer_than_a_statement_may_take() -> None:
+    with opened(statement_timeout=0.4) as session:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            session.run(Query("SELECT pg_sleep(5)"))
+
+        assert session.connection.patience == 2.4
+        assert session.connected

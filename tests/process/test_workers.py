@@ -9,6 +9,7 @@ import pytest
 from jobs.models import Attempt, FinishedJob, Job, State, Worker
 from outbox.models import Message
 from tests import tasks
+from tests.models import Effect
 from tests.support.processes import Program
 from tests.support.side_file import SideFile
 from tests.support.wait import wait_until
@@ -85,3 +86,17 @@ def test_an_unknown_task_waits_and_the_others_go_on(runworkers: Start, side_file
     unknown.refresh_from_db()
     assert (unknown.state, unknown.attempts, unknown.crashes) == ("scheduled", 0, 0)
     assert unknown.error == "no worker here knows this task"
+
+
+def test_tasks_run_on_djangos_own_pool(runworkers: Start, side_file: SideFile) -> None:
+    """The supervisor has opened it before the fork, with its threads; each slot opens its own."""
+    for n in range(5):
+        tasks.async_make_effect.enqueue(f"async {n}")
+        tasks.atomic_effect.enqueue(f"atomic {n}")
+        tasks.only_the_first_time.enqueue(f"plain {n}")
+
+    worker = runworkers("--slots", "2", "--burst", env={"TEST_POOL": "yes"})
+    assert worker.ended() == 0, worker.said()
+    assert set(FinishedJob.objects.values_list("state", flat=True)) == {"succeeded"}, worker.said()
+    assert FinishedJob.objects.count() == Effect.objects.count() == 15
+    Effect.objects.all().delete()

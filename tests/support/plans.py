@@ -94,7 +94,8 @@ def explain(session: Session, query: Query, *, generic: bool = False, settings: 
         row = cursor.fetchone()
     finally:
         connection.execute("ROLLBACK")
-        connection.execute("DEALLOCATE ALL")
+        if generic:
+            connection.execute("DEALLOCATE planned")
     assert row is not None
     return Plan(row[0][0]["Plan"])
 

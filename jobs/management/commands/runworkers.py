@@ -10,12 +10,12 @@ from typing import Any
 
 import psycopg
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
 
 from jobs import child
 from jobs.checks import unsupported
 from jobs.claim import Lanes
 from jobs.conf import QUEUE_NAME, JobsSettings, jobs_settings
+from jobs.connections import close_before_forking
 from jobs.declare import registry
 from jobs.keeper import Duty
 from jobs.supervisor import Supervisor
@@ -64,8 +64,7 @@ class Command(BaseCommand):
         _speak(options["verbosity"])
         self._look_first(settings)
         self._announce(duty, options["verbosity"])
-        # Nothing of Django's may be open when children are forked: two processes on one connection mix their answers.
-        connections.close_all()
+        close_before_forking()
         status = Supervisor(duty, lanes, settings, drain).run()
         if options["verbosity"] > 0:
             self.stdout.write("All slots have ended.")

@@ -1,0 +1,79 @@
+"""R13. The behaviour suite through PgBouncer in transaction mode, with ten server connections for each database.
+
+Full size: all tests but those that look at the server's sessions by name, which PgBouncer shares out. Small: a soak of
+real workers through three connections. Afterwards no session may be left with a lock or a setting of somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+from tests.support.processes import ROOT
+from tests.trust import checker
+from tests.trust.bouncer import Bouncer
+from tests.trust.ground import Ground
+from tests.trust.report import Report
+from tests.trust.tasks import asks, writes
+
+LEAKED = """SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database =
+  (SELECT oid FROM pg_database WHERE datname = current_database())) + (SELECT count(*) FROM pg_prepared_statements)"""
+
+# Each has to see one session by its name, hold one open, or measure the server without anything in between.
+LOOK_AT_SESSIONS = (
+    "tests/test_trust.py", "tests/test_postgres.py", "tests/test_demo.py", "tests/test_wheel.py", "tests/test_docs.py",
+    "tests/test_architecture.py", "tests/test_races.py", "tests/test_plans.py",
+)  # fmt: skip
+
+
+def row(ground: Ground, report: Report) -> None:
+    bouncer = Bouncer(ground.url, ground.folder, pool=3 if ground.scale < 0.2 else 10)
+    try:
+        _soak(ground, report, bouncer)
+        if ground.scale >= 0.2:
+            _suite(ground, report, bouncer)
+        else:
+            report.note("the whole behaviour suite runs from scale 0.2 on")
+    finally:
+        bouncer.close()
+
+
+def _soak(ground: Ground, report: Report, bouncer: Bouncer) -> None:
+    jobs = ground.size(20_000, 400)
+    url = bouncer.url + urlsplit(ground.url).path.lstrip("/")
+    workers = [ground.worker("--slots", "2", env={"DATABASE_URL": url}, outbox={"NOTIFY": False}) for _ in range(2)]
+    ground.ready(*workers)
+    writes.enqueue_many([(n,) for n in range(jobs)])
+    asks.enqueue_many([(jobs + n, 10, False) for n in range(jobs // 4)])
+    ground.settle(90)
+    report.figure("jobs through three connections", jobs + jobs // 4)
+    report.must("lost or stuck", checker.stuck(ground), "==", 0)
+    report.must("ended badly", checker.not_succeeded(ground), "==", 0)
+    report.must("effects repeated", checker.extra_effects(ground), "==", 0)
+    report.must("wrong answers", ground.evidence.count("wrong"), "==", 0)
+    report.must("leaked locks", ground.value(LEAKED), "==", 0)
+    for worker in workers:
+        worker.terminate()
+
+
+def _suite(ground: Ground, report: Report, bouncer: Bouncer) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider",
+         *(f"--ignore={path}" for path in LOOK_AT_SESSIONS)],
+        cwd=ROOT,
+        env={
+            **{key: value for key, value in os.environ.items() if key not in ("DJANGO_SETTINGS_MODULE", "SIDE_FILE")},
+            "DATABASE_URL": bouncer.url + "postgres?DISABLE_SERVER_SIDE_CURSORS=true",
+            "TEST_OUTBOX": json.dumps({"NOTIFY": False}),
+        },
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error|errors|skipped)", done.stdout[-400:])}
+    report.figure("tests passed", counts.get("passed", 0))
+    report.must("tests failed", counts.get("failed", 0) + counts.get("error", 0) + counts.get("errors", 0), "==", 0)
+    for line in re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE):
+        report.note(line)
