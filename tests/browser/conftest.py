@@ -9,6 +9,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
+from selenium.common.exceptions import StaleElementReferenceException
 
 from tests.support.browser import MISSING, appear, chromium, log_in, there_is_one
 from tests.support.committing import _django_db_helper  # noqa: F401
@@ -57,9 +58,16 @@ class Browser:
         return found
 
     def click(self, selector: str) -> None:
-        element = self.find(selector)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+        for last in (False, False, True):
+            try:
+                element = self.find(selector)
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+                element.click()
+            except StaleElementReferenceException:  # the page has looked again in the middle of it
+                if last:
+                    raise
+            else:
+                return
 
     def text(self) -> str:
         return str(self.find("body").text)

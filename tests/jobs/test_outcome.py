@@ -20,7 +20,7 @@ from jobs.execute import context_of
 from jobs.outcome import Happened, Outcome, Trouble, decide, jittered, retry_wait, wait_of
 from tests.support.floor import DEFAULTS, a_claimed, properties
 
-ENDS = ("succeeded", "dead")
+ENDS = ("succeeded", "dead", "cancelled")
 CHARGED = (Happened.FAILED, Happened.TIMED_OUT)
 CRASHES = (Happened.CRASHED, Happened.LOST)
 FREE = (Happened.HANDED_BACK, Happened.UNKNOWN)
@@ -139,7 +139,7 @@ def test_every_outcome_can_be_written(happened: Happened, retry_in: float | None
     assert outcome.delay >= 0
     assert (outcome.delay == 0) or outcome.state in ("retrying", "scheduled")
     assert outcome.number == attempts + 1
-    assert bool(outcome.kind) == (happened not in ("succeeded", "result_lost", "handed_back", "unknown"))
+    assert bool(outcome.kind) == (happened not in ("succeeded", "result_lost", "cancelled", "handed_back", "unknown"))
 
 
 # Each event ---------------------------------------------------------------------------------------------------------
