@@ -11,6 +11,7 @@ The files lie along one corridor, in the order a job walks it:
     finish     writes the outcome, fenced: a worker that lost its lease changes nothing
     promote    turns over what is due: scheduled and retrying jobs become ready
     rescue     takes back the jobs of a worker that is gone
+    operate    what a person may do to jobs, queues and workers; `dashboard` only looks
 
 `from jobs import task` is all an application needs.
 """
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from jobs.errors import GiveUp as GiveUp
     from jobs.errors import RetryAfter as RetryAfter
     from jobs.errors import TimedOut as TimedOut
+    from jobs.find import aget as aget
+    from jobs.find import get as get
     from jobs.handle import JobHandle as JobHandle
     from jobs.tasks import Task as Task
 
-__all__ = ["GiveUp", "JobContext", "JobHandle", "RetryAfter", "Task", "TimedOut", "task"]
+__all__ = ["GiveUp", "JobContext", "JobHandle", "RetryAfter", "Task", "TimedOut", "aget", "get", "task"]
 
 _HOMES = {
     "GiveUp": "jobs.errors",
@@ -37,6 +40,8 @@ _HOMES = {
     "RetryAfter": "jobs.errors",
     "Task": "jobs.tasks",
     "TimedOut": "jobs.errors",
+    "aget": "jobs.find",
+    "get": "jobs.find",
     "task": "jobs.declare",
 }
 

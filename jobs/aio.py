@@ -21,10 +21,12 @@ from jobs.claim import Claimed
 from jobs.conf import JobsSettings
 from jobs.connections import any_connection, tidy_connections
 from jobs.execute import execute_async
-from jobs.outcome import Outcome
+from jobs.outcome import Happened, Outcome, Trouble, decide
 from jobs.tasks import Task
 
 logger = logging.getLogger("jobs")
+
+WHILE = "cancelled while it ran"
 
 
 class Placed(NamedTuple):
@@ -75,6 +77,9 @@ class AsyncSide:
         self._done = done
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._executing: dict[int, asyncio.Task[None]] = {}
+        """By place; a task that tidies up after its job is no longer among them, and not to be cancelled."""
+        self._cancelled: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="jobs-async", daemon=True)
         self._thread.start()
 
@@ -91,6 +96,19 @@ class AsyncSide:
             task = self._loop.create_task(Stepper(self._execute(placed), self._board, placed.place))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            self._executing[placed.place] = task
+
+    def cancel(self, turn: int) -> None:
+        """Cancel the coroutine of that turn, because a person wants it; called from the slot's main thread."""
+        for job in self._board.running():
+            if job.turn == turn and job.place:
+                self._loop.call_soon_threadsafe(self._cancel, job.place, turn)
+
+    def _cancel(self, place: int, turn: int) -> None:
+        running = self._board.at(place)
+        if running is not None and running.turn == turn and place in self._executing:
+            self._cancelled.add(place)
+            self._executing[place].cancel()
 
     async def _execute(self, placed: Placed) -> None:
         late = False
@@ -105,6 +123,13 @@ class AsyncSide:
         timer = self._loop.call_later(placed.deadline - time.monotonic(), limit)
         outcome = await execute_async(placed.job, placed.task, self._settings, placed.started, lambda: late)
         timer.cancel()
+        self._executing.pop(placed.place, None)
+        if placed.place in self._cancelled:
+            self._cancelled.discard(placed.place)
+            if outcome.state != "succeeded":
+                outcome = decide(
+                    placed.job, Happened.CANCELLED, self._settings, trouble=Trouble(WHILE), started=placed.started
+                )
         if any_connection():
             await sync_to_async(tidy_connections)()
         if (following := self._done(placed.place, outcome)) is not None:

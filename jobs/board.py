@@ -27,6 +27,11 @@ MOST_ENDED = 1024
 NOTE = struct.Struct("=I")
 NOTE_BYTES = 8192
 NOBODY = bytes(16)
+PAUSED = struct.Struct("=H")
+PAUSED_BYTES = 8192
+
+ALL_QUEUES = "*"
+"""In place of the paused queues: take nothing from any."""
 
 
 class Phase(IntEnum):
@@ -216,8 +221,8 @@ class Board:
     def __init__(self, slots: int, places: int) -> None:
         caretaker = CHILD.size + 2 * KEPT.size + NOTE.size + NOTE_BYTES
         slot = caretaker + places * (PLACE.size + len(NOBODY)) + MOST_ENDED * ENDED.size
-        self._memory = mmap.mmap(-1, HEAD.size + 2 * caretaker + slots * slot)
-        first = HEAD.size
+        first = HEAD.size + PAUSED.size + PAUSED_BYTES
+        self._memory = mmap.mmap(-1, first + 2 * caretaker + slots * slot)
         self.keeper = Child(self._memory, first, 0)
         self.relay = Child(self._memory, first + caretaker, 0)
         first += 2 * caretaker
@@ -250,6 +255,25 @@ class Board:
     @burst_over.setter
     def burst_over(self, value: bool) -> None:
         struct.pack_into("=i", self._memory, 12, value)
+
+    @property
+    def paused(self) -> str:
+        """The queues that are paused, one a line, or ALL_QUEUES; the keeper writes it, each claim reads it.
+
+        Who reads in the middle of a change sees some of both for one claim.
+        """
+        (length,) = PAUSED.unpack_from(self._memory, HEAD.size)
+        if not length:
+            return ""
+        start = HEAD.size + PAUSED.size
+        return self._memory[start : start + min(length, PAUSED_BYTES)].decode("utf-8", "replace")
+
+    @paused.setter
+    def paused(self, queues: str) -> None:
+        content = queues.encode()[:PAUSED_BYTES]
+        start = HEAD.size + PAUSED.size
+        self._memory[start : start + len(content)] = content
+        PAUSED.pack_into(self._memory, HEAD.size, len(content))
 
     def in_hands(self) -> list[UUID]:
         """The jobs that a living slot is executing or has yet to write the outcome of."""

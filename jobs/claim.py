@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
+from jobs.board import ALL_QUEUES
 from jobs.conf import MAX_PRIORITY, MIN_PRIORITY
 from outbox.arrays import quoted
 from outbox.session import Query, Row
@@ -124,6 +125,14 @@ def _bands(claim: int) -> tuple[Band, ...]:
     if claim % (2 * LOW_FIRST_EVERY) == 3 * LOW_FIRST_EVERY // 2:
         return DEFAULT, HIGH, LOW
     return BANDS
+
+
+def unpaused(lanes: list[Lane], paused: str) -> list[Lane]:
+    """Without the lanes of queues that are paused, as the board has them."""
+    if not paused:
+        return lanes
+    names = paused.split("\n")
+    return [] if paused == ALL_QUEUES else [lane for lane in lanes if lane[0] not in names]
 
 
 def claim(worker: int, claimer: int, lanes: Sequence[Lane], limit: int, unknown: Collection[str] = ()) -> Query:

@@ -12,6 +12,7 @@ from django.core.signals import setting_changed
 
 from outbox.conf import read
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TIMEOUTS = {"high": 60, "default": 300, "low": 14_400}
 BANDS = tuple(TIMEOUTS)
 PRIORITIES = {"low": -50, "default": 0, "normal": 0, "high": 50}
@@ -86,6 +87,21 @@ class JobsSettings:
     CONN_MAX_AGE: float = 60.0
     """Seconds a task's database connection is kept for the next job where the database's own CONN_MAX_AGE is 0."""
 
+    VERSION: str = ""
+    """Version of your code, such as a commit: workers report it, and the plots mark when it changed."""
+
+    LOG_LEVEL: str = "INFO"
+    """What tasks log at this level or above is kept with their attempt."""
+
+    LAG_LIMIT: float = 60.0
+    """Seconds the eldest ready job of a queue may have waited before the dashboard calls for a person."""
+
+    REDACT: list[str] | tuple[str, ...] = ("password", "passwd", "secret", "token", "api_key", "authorization", "card")
+    """An argument, or a key anywhere in one, whose name contains one of these is never shown to anybody."""
+
+    KEEP_STATS: timedelta | None = timedelta(days=90)
+    """How long the counts behind the plots are kept; None keeps them for ever."""
+
     KEEP_SUCCEEDED: timedelta | None = timedelta(days=7)
     """How long succeeded jobs stay in the history; None keeps them for ever."""
 
@@ -114,7 +130,13 @@ class JobsSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 found.append(f'JOBS["{name}"] is {value!r}: give a number from {low:g} to {high:g}.')
-        for name in ("KEEP_SUCCEEDED", "KEEP_DEAD", "KEEP_KEYS"):
+        if self.LOG_LEVEL not in LEVELS:
+            found.append(f'JOBS["LOG_LEVEL"] is {self.LOG_LEVEL!r}: give one of {", ".join(LEVELS)}.')
+        if len(self.VERSION) > 64 or "\x00" in self.VERSION:
+            found.append(f'JOBS["VERSION"] is {self.VERSION[:80]!r}: give at most 64 characters.')
+        if not all(isinstance(pattern, str) and pattern for pattern in self.REDACT):
+            found.append(f'JOBS["REDACT"] is {self.REDACT!r}: give parts of names, such as "password".')
+        for name in ("KEEP_SUCCEEDED", "KEEP_DEAD", "KEEP_KEYS", "KEEP_STATS"):
             keep = getattr(self, name)
             if keep is not None and not timedelta(0) <= keep <= timedelta(days=36_600):
                 found.append(f'JOBS["{name}"] is {keep!r}: give 0 or more, at most a hundred years, or None for ever.')
@@ -145,6 +167,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("DEAD_AFTER", 0.5, 3600),
     ("POLL_INTERVAL", 0.01, 60),
     ("CONN_MAX_AGE", 0, 86_400),
+    ("LAG_LIMIT", 0, 30 * 86_400),
 )
 
 

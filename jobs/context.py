@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
+
+from jobs.notebook import notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,23 @@ class JobContext:
 
     depth: int
     """0 for a job that no job enqueued, else the parent's depth + 1."""
+
+    lease: int = field(default=0, compare=False, repr=False)
+    """Which claim of the job this is; 0 outside a worker."""
+
+    claimer: int = field(default=0, compare=False, repr=False)
+    """Number of the slot that runs it; with the lease it fences what is written about the job."""
+
+    def log(self, text: str, level: int = logging.INFO) -> None:
+        """Keep a line with this attempt, whatever the levels of `logging` are; outside a worker it is not kept."""
+        if self.lease:
+            notebook.line(self, level, "", str(text))
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Say how far the job is. As often as you like: it is written at most once a second, the last word counts."""
+        if self.lease and math.isfinite(done):
+            within = total is not None and math.isfinite(total)
+            notebook.stand(self, float(done), float(total) if within and total is not None else None, str(text))
 
 
 current: ContextVar[JobContext | None] = ContextVar("jobs_current", default=None)

@@ -7,7 +7,7 @@ not bring one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
@@ -19,6 +19,7 @@ from jobs.options import (
     Upgrade,
     check_backoff,
     check_exceptions,
+    check_redact,
     check_upgrade,
     check_version,
     priority_number,
@@ -73,6 +74,7 @@ def task(
     atomic: bool = ...,
     version: int = ...,
     upgrade: Mapping[int, Upgrade] | None = ...,
+    redact: Sequence[str] = ...,
 ) -> ContextDecorator: ...
 @overload
 def task(
@@ -91,6 +93,7 @@ def task(
     atomic: bool = ...,
     version: int = ...,
     upgrade: Mapping[int, Upgrade] | None = ...,
+    redact: Sequence[str] = ...,
 ) -> Decorator: ...
 def task(
     func: Callable[..., Any] | None = None,
@@ -110,6 +113,7 @@ def task(
     atomic: bool = False,
     version: int = 1,
     upgrade: Mapping[int, Upgrade] | None = None,
+    redact: Sequence[str] = (),
 ) -> Any:
     """Make a module-level function, sync or `async def`, a task.
 
@@ -126,6 +130,7 @@ def task(
     result and its completion commit together, or not at all. Neither of the two is for `async def`.
     `version`, `upgrade`: raise the version when the arguments change; `upgrade={1: function}` says what to make of
     those of version 1: it is called with them and answers a tuple or a dict for the next version.
+    `redact`: names of arguments, and of keys in them, whose values no page and no command shows.
 
     Raises InvalidTask or InvalidOption at import.
     """
@@ -147,6 +152,7 @@ def task(
             atomic=atomic,
             version=check_version(version),
             upgrade=check_upgrade(upgrade, version),
+            redact=check_redact(redact),
         )
         if made.is_async and (at_most_once or atomic):
             promise = "at_most_once" if at_most_once else "atomic"

@@ -5,7 +5,7 @@ byte for byte. Headers (optional ones left out when they say nothing):
 
     {"v": 1, "task": "shop.tasks.send_receipt", "version": 2, "queue": "default", "priority": 0, "max_attempts": 1,
      "at_most_once": true, "source_name": "checkout", "delay": 300.0, "run_after": "2026-01-01T00:00:00+00:00",
-     "key": "order-42", "parent": "0192...", "depth": 1}
+     "key": "order-42", "parent": "0192...", "depth": 1, "origin": "GET /checkout by 12"}
 
 Body: {"args": [...], "kwargs": {...}}. `delay` is seconds from the INSERT by the database's clock; `run_after` is an
 absolute time; at most one of the two.
@@ -70,6 +70,7 @@ class Headers(NamedTuple):
     depth: int
     version: int
     at_most_once: bool
+    origin: str = ""
 
 
 def check_json(value: Any, where: str) -> str | None:
@@ -197,6 +198,7 @@ def _checked(given: dict[str, Any]) -> Headers:
     source_name, key, depth = given.get("source_name", ""), given.get("key", ""), given.get("depth", 0)
     delay, run_after, parent = given.get("delay"), given.get("run_after"), given.get("parent")
     version, at_most_once = given.get("version", 1), given.get("at_most_once", False)
+    origin = given.get("origin", "")
     if len(task) > 200 or not TASK_NAME.match(task):
         raise ValueError(f"task {task[:220]!r}")
     if not QUEUE_NAME.match(queue):
@@ -217,6 +219,8 @@ def _checked(given: dict[str, Any]) -> Headers:
         raise ValueError(f"version {version!r}")
     if type(at_most_once) is not bool:
         raise ValueError(f"at_most_once {at_most_once!r}")
+    if type(origin) is not str or len(origin) > 300:
+        raise ValueError(f"origin {origin!r}")
     due = None if run_after is None else datetime.fromisoformat(run_after)
     if due is not None:
         if due.tzinfo is None:
@@ -235,4 +239,5 @@ def _checked(given: dict[str, Any]) -> Headers:
         depth,
         version,
         at_most_once,
+        origin,
     )

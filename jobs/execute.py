@@ -40,6 +40,8 @@ def context_of(job: Claimed) -> JobContext:
         job.priority,
         job.source_name or job.task,
         job.depth,
+        job.lease,
+        job.claimer,
     )
 
 

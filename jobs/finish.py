@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from operator import itemgetter
 from uuid import UUID
 
+from jobs.frames import top_frame
 from jobs.outcome import Outcome
+from jobs.tally import tally
 from outbox.arrays import plain, quoted
 from outbox.session import Query, Row
 
@@ -25,7 +27,7 @@ logger = logging.getLogger("jobs")
 FENCE = "job.id = o.id AND job.state || '' = 'running' AND job.lease = o.lease AND job.claimer = o.claimer"
 
 KEPT = """id, task, queue, priority, source_name, arguments, version, at_most_once, max_attempts, lease, depth, parent,
-  idempotency_key, enqueued_at, run_after, ready_at, worker"""
+  origin, idempotency_key, enqueued_at, run_after, ready_at, worker"""
 
 # The array order is the id order: two writers that meet on several rows take the locks in the same order. A batch that
 # needs more than one statement takes all its locks first, or the second would go back to lower ids. No rows come back.
@@ -46,20 +48,23 @@ SELECT {KEPT}, 'succeeded', attempts + 1, crashes, result, note,
 FROM gone RETURNING id"""
 
 OUTCOMES = """o AS MATERIALIZED (SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[], %s::text[], %s::smallint[],
-    %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::smallint[], %s::float8[])
-  AS o(id, lease, claimer, state, attempts, crashes, delay, error, traceback, kind, number, age))"""
+    %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::smallint[], %s::float8[])
+  AS o(id, lease, claimer, state, attempts, crashes, delay, error, traceback, frame, kind, number, age))"""
 
 ATTEMPTS = """noted AS (
-  INSERT INTO jobs_attempt (job, lease, number, kind, error, traceback, worker, started_at, ended_at)
-  SELECT id, lease, number, kind, error, traceback, worker, clock_timestamp() - age * interval '1 second',
-    clock_timestamp()
+  INSERT INTO jobs_attempt (job, lease, number, kind, error, traceback, task, exception, frame, version, worker,
+    started_at, ended_at)
+  SELECT id, lease, number, kind, error, traceback, task, left(split_part(error, ': ', 1), 200), frame,
+    coalesce((SELECT version FROM jobs_worker WHERE jobs_worker.id = moved.worker), ''), worker,
+    clock_timestamp() - age * interval '1 second', clock_timestamp()
   FROM moved WHERE kind <> '' ON CONFLICT (job, lease) DO NOTHING)"""
 
 DIE = f"""WITH {OUTCOMES}, moved AS (
   DELETE FROM jobs_job AS job USING o WHERE {FENCE}
-  RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.age, o.state, o.attempts,
+  RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.frame, o.age, o.state, o.attempts,
     o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.version, job.at_most_once,
-    job.max_attempts, job.depth, job.parent, job.idempotency_key, job.enqueued_at, job.run_after, job.ready_at),
+    job.max_attempts, job.depth, job.parent, job.origin, job.idempotency_key, job.enqueued_at, job.run_after,
+    job.ready_at),
 {ATTEMPTS}
 INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
 SELECT {KEPT}, state, attempts, crashes, error, clock_timestamp() - age * interval '1 second', clock_timestamp()
@@ -73,7 +78,8 @@ RETURN = f"""WITH {OUTCOMES}, moved AS (
       ELSE clock_timestamp() + o.delay * interval '1 second' END,
     worker = NULL, claimer = NULL, claimed_at = NULL
   FROM o WHERE {FENCE}
-  RETURNING job.id, job.lease, %s::bigint AS worker, o.number, o.kind, o.error, o.traceback, o.age),
+  RETURNING job.id, job.lease, %s::bigint AS worker, job.task, o.number, o.kind, o.error, o.traceback, o.frame,
+    o.age),
 {ATTEMPTS}
 SELECT id FROM moved"""
 
@@ -83,8 +89,8 @@ def finish(outcomes: Sequence[Outcome], worker: int) -> list[Query]:
     now = time.monotonic()
     ordered = sorted(outcomes, key=itemgetter(0, 1))
     succeeded = [o for o in ordered if o.state == "succeeded"]
-    dead = [o for o in ordered if o.state == "dead"]
-    returned = [o for o in ordered if o.state not in ("succeeded", "dead")]
+    dead = [o for o in ordered if o.state in ("dead", "cancelled")]
+    returned = [o for o in ordered if o.state not in ("succeeded", "dead", "cancelled")]
     queries = []
     if max(len(succeeded), len(dead), len(returned)) < len(ordered):
         queries.append(Query(LOCK, _fences(ordered)))
@@ -131,6 +137,7 @@ def _columns(outcomes: Sequence[Outcome], now: float) -> list[object]:
         plain([o.delay for o in outcomes]),
         quoted([o.error for o in outcomes]),
         quoted([o.traceback for o in outcomes]),
+        quoted([top_frame(o.traceback) for o in outcomes]),
         quoted([o.kind for o in outcomes]),
         plain([o.number for o in outcomes]),
         plain([_age(o, now) for o in outcomes]),
@@ -141,11 +148,18 @@ def _age(outcome: Outcome, now: float) -> float | None:
     return None if outcome.started is None else max(0.0, now - outcome.started)
 
 
-LEVELS = {"succeeded": logging.INFO, "retrying": logging.WARNING, "dead": logging.ERROR, "scheduled": logging.WARNING}
+LEVELS = {
+    "succeeded": logging.INFO,
+    "cancelled": logging.INFO,
+    "retrying": logging.WARNING,
+    "dead": logging.ERROR,
+    "scheduled": logging.WARNING,
+}
 
 
 def tell(outcomes: Sequence[Outcome], ids: set[UUID], *, doubtful: bool = False) -> None:
     """One log line for each outcome; `doubtful` when a lost connection may have written them before."""
+    tally.count(outcomes, ids)
     now = time.monotonic()
     info = logger.isEnabledFor(logging.INFO)
     for o in outcomes:
@@ -162,6 +176,8 @@ def tell(outcomes: Sequence[Outcome], ids: set[UUID], *, doubtful: bool = False)
             took = "" if o.started is None else f" in {now - o.started:.3f} s"
             after = f", again in {o.delay:.1f} s" if o.state in ("retrying", "scheduled") else ""
             why = f": {o.error}" if o.error else ""
+            if o.state == "dead" and o.traceback:
+                why += f"\n{o.traceback}"  # nobody may look at the dashboard; the log has to say why
             logger.log(
                 LEVELS.get(o.state, logging.DEBUG),
                 "job %s of %s: attempt %s %s%s%s%s",

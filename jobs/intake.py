@@ -22,16 +22,18 @@ from outbox.text import clean
 CHANNEL = "jobs_ready"
 
 GIVEN = """unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
-  %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[], %s::smallint[], %s::boolean[])
+  %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[], %s::smallint[], %s::boolean[],
+  %s::text[])
   AS given(id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent,
-    depth, version, at_most_once)"""
+    depth, version, at_most_once, origin)"""
 
 # The database's clock decides what is due, so the state is chosen here and not where the message was written.
 # clock_timestamp() gives each row its own ready_at, in the order of the arrays: that order is the queue's order.
 INSERT = """INSERT INTO jobs_job (id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at,
-  run_after, idempotency_key, parent, depth, version, at_most_once, state, ready_at, attempts, crashes, lease, error)
+  run_after, idempotency_key, parent, depth, version, at_most_once, origin, state, ready_at, attempts, crashes, lease,
+  error)
 SELECT id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent, depth,
-  version, at_most_once,
+  version, at_most_once, origin,
   CASE WHEN run_after > clock_timestamp() THEN 'scheduled' ELSE 'ready' END, clock_timestamp(), 0, 0, 0, ''
 FROM """
 
@@ -51,7 +53,9 @@ ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
 
 
 # One for each column of GIVEN. Whatever came from outside is quoted.
-DUMPS = (plain, quoted, quoted, plain, plain, quoted, quoted, quoted, quoted, quoted, plain, plain, plain, plain)
+DUMPS = (
+    plain, quoted, quoted, plain, plain, quoted, quoted, quoted, quoted, quoted, plain, plain, plain, plain, quoted,
+)  # fmt: skip
 
 
 def accept(messages: list[Written]) -> Delivery:
@@ -114,6 +118,7 @@ def _row(message: Written, headers: Headers) -> tuple[object, ...]:
         headers.depth,
         headers.version,
         headers.at_most_once,
+        headers.origin,
     )
 
 

@@ -40,6 +40,14 @@ def timed_out(running: Sequence[Running], guilty: Running, stack: str, now: floa
     ]
 
 
+def cancelled(running: Sequence[Running], guilty: Running, reason: str, now: float) -> list[Fated]:
+    """The slot was killed because a person had cancelled `guilty`."""
+    return [
+        _fated(job, Happened.CANCELLED, now, reason) if job.place == guilty.place else _spared(job, now)
+        for job in running
+    ]
+
+
 def crashed(running: Sequence[Running], stepping: int, status: int, now: float) -> list[Fated]:
     """The slot died by itself. The sync job and the coroutine the loop was in may have done it; if there was neither,
     any of them may."""

@@ -7,6 +7,7 @@ does can stop the heartbeat. It may die at any time: a new one is told again wha
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from uuid import UUID
 from jobs.board import Board, Phase
 from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL
+from jobs.journal import Journal
+from jobs.orders import Orders
 from jobs.rescue import Watch, carry_out, end_sessions, hand_back_left_over
 from jobs.verdict import Channel, Verdict, from_message
 from outbox import loop
@@ -27,15 +30,19 @@ logger = logging.getLogger("jobs")
 SWEEP_EVERY = 1.0
 BURST_EVERY = 0.1
 
-REGISTER = "INSERT INTO jobs_worker (name, queues, slots) VALUES (%s, %s, %s) RETURNING id"
-BEAT = "UPDATE jobs_worker SET heartbeat_at = clock_timestamp() WHERE id = %s RETURNING id"
+MOST_TOLD = 500
+"""Running jobs that a heartbeat names."""
+
+REGISTER = """INSERT INTO jobs_worker (name, queues, slots, version, running)
+VALUES (%s, %s, %s, %s, '') RETURNING id"""
+BEAT = "UPDATE jobs_worker SET heartbeat_at = clock_timestamp(), running = %s WHERE id = %s RETURNING id"
 LEAVE = "DELETE FROM jobs_worker WHERE id = %s"
 
 PEEK = "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE state = 'ready' {} LIMIT %s) AS these"
 OURS = "AND queue = ANY(%s::text[])"
 
 # One statement sees one moment: a message is in the outbox or it is a job, never in between.
-LEFT_TO_DO = """SELECT {} EXISTS (SELECT 1 FROM jobs_job WHERE state = 'ready' {})
+LEFT_TO_DO = """SELECT {} EXISTS (SELECT 1 FROM jobs_job WHERE state = 'ready' AND NOT queue = ANY(%s::text[]) {})
   OR EXISTS (SELECT 1 FROM jobs_job WHERE state = 'running' {})"""
 OUTBOX = "EXISTS (SELECT 1 FROM outbox_message) OR"
 
@@ -68,7 +75,9 @@ class Keeper:
         self._told_all = False
         self._leaving = False
         self._finished = False
-        self._beat_at = self._sweep_at = self._watch_at = self._peek_at = 0.0
+        self._beat_at = self._sweep_at = self._watch_at = self._peek_at = self._orders_at = 0.0
+        self._orders = Orders(board, channel)
+        self._journal = Journal(settings.VERSION)
         if outbox_settings().NOTIFY:
             self._session.listen(CHANNEL)
 
@@ -94,13 +103,17 @@ class Keeper:
         if now >= self._sweep_at and self._told_all:
             hand_back_left_over(self._session, claimers, running, self._board.worker, self._settings)
             self._sweep_at = now + SWEEP_EVERY
+        if now >= self._orders_at:
+            self._orders_at = now + SWEEP_EVERY
+            self._orders.look(self._session, self._board.worker)
+        self._journal.step(self._session)
         if now >= self._watch_at:
             self._watch.look(self._session, self._board.worker, self._settings)
             self._watch_at = now + self._settings.HEARTBEAT
         self._peek(now)
         if self._duty.burst and self._board.phase is Phase.RUN:
             self._board.burst_over = not self._left_to_do()
-        due = min(self._beat_at, self._sweep_at, self._watch_at, self._peek_at)
+        due = min(self._beat_at, self._sweep_at, self._watch_at, self._peek_at, self._orders_at)
         pause = max(0.001, due - time.monotonic())
         return min(pause, BURST_EVERY) if self._duty.burst else pause
 
@@ -115,14 +128,15 @@ class Keeper:
 
     def _register(self) -> None:
         ((number,),) = self._session.run(
-            Query(REGISTER, (process_name()[:200], self._duty.described, self._duty.slots))
+            Query(REGISTER, (process_name()[:200], self._duty.described, self._duty.slots, self._settings.VERSION))
         )
+        self._orders.look(self._session, number)  # before the first claim: a paused queue is paused from the start
         self._board.worker = number
         self._beat_at = time.monotonic() + self._settings.HEARTBEAT
         self._board.wake_all()
 
     def _beat(self) -> None:
-        if not self._session.run(Query(BEAT, (self._board.worker,)), durable=False):
+        if not self._session.run(Query(BEAT, (in_words(self._board), self._board.worker)), durable=False):
             # Somebody declared this worker dead and has its jobs: nothing that runs here counts any more.
             logger.error("worker %s was declared dead by another; starting its slots anew", self._board.worker)
             self._board.worker = 0
@@ -145,6 +159,7 @@ class Keeper:
         while hand_back_left_over(self._session, claimers, running, self._board.worker, self._settings):
             pass
         self._session.run(Query(LEAVE, (self._board.worker,)))
+        self._journal.step(self._session, hurry=True)
         self._session.close()
         self._finished = True
         return 0.0
@@ -164,12 +179,24 @@ class Keeper:
     def _left_to_do(self) -> bool:
         outbox = OUTBOX if self._duty.relays else ""
         if self._duty.queues is None:
-            query = Query(LEFT_TO_DO.format(outbox, "", ""))
+            query = Query(LEFT_TO_DO.format(outbox, "", ""), (self._orders.paused,))
         else:
-            query = Query(LEFT_TO_DO.format(outbox, OURS, OURS), (list(self._duty.queues), list(self._duty.queues)))
+            ours = list(self._duty.queues)
+            query = Query(LEFT_TO_DO.format(outbox, OURS, OURS), (self._orders.paused, ours, ours))
         ((left,),) = self._session.run(query, durable=False)
         return bool(left)
 
     def _wait(self, seconds: float) -> None:
         if self._session.wait(seconds, self._channel.fileno()):
             self._peek_at = 0.0
+
+
+def in_words(board: Board) -> str:
+    """What each slot executes, for people: JSON text of [slot, job, seconds]."""
+    now = time.monotonic()
+    running = [
+        [number, str(job.job), round(now - job.started, 1)]
+        for number, slot in enumerate(board.slots)
+        for job in slot.running()
+    ]
+    return json.dumps(running[:MOST_TOLD], separators=(",", ":"))

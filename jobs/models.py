@@ -15,6 +15,13 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
+
+__all__ = [
+    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
+    "Note", "Progress", "Queue", "Stat", "State", "Worker",
+]  # fmt: skip
+
 
 class State(models.TextChoices):
     """Where a job is."""
@@ -63,6 +70,9 @@ class JobColumns(models.Model):
     lease = models.IntegerField(default=0, help_text="Times it was claimed; never lowered.")
     depth = models.SmallIntegerField(default=0)
     parent = models.UUIDField(null=True, blank=True, help_text="The job that enqueued it.")
+    origin = models.CharField(
+        max_length=300, blank=True, default="", db_default="", help_text="The request and the user it came from."
+    )
     idempotency_key = models.CharField(max_length=200, blank=True, default="")
     enqueued_at = models.DateTimeField()
     run_after = models.DateTimeField(null=True, blank=True)
@@ -90,7 +100,14 @@ class Job(JobColumns):
 
     class Meta:
         verbose_name = "job"
-        permissions = [("view_arguments", "Can see the arguments and results of jobs")]
+        permissions = [
+            ("view_arguments", "Can see the arguments and results of jobs"),
+            ("requeue_job", "Can requeue dead and cancelled jobs"),
+            ("run_job", "Can have scheduled and retrying jobs run now"),
+            ("cancel_job", "Can cancel jobs, running ones too"),
+            ("discard_job", "Can discard jobs for good"),
+            ("edit_job", "Can edit the arguments of jobs"),
+        ]
         indexes = [
             # The claim walks this: each queue in its order, and nothing that is due later stands in front.
             models.Index(
@@ -100,6 +117,7 @@ class Job(JobColumns):
                 fields=["run_after"], name="jobs_due_later", condition=Q(state__in=[s.value for s in DUE_LATER])
             ),
             models.Index(fields=["worker", "claimer"], name="jobs_running", condition=Q(state="running")),
+            models.Index(fields=["parent"], name="jobs_children", condition=Q(parent__isnull=False)),
         ]
         constraints = [
             models.CheckConstraint(name="jobs_job_live", condition=Q(state__in=[s.value for s in LIVE])),
@@ -130,10 +148,12 @@ class FinishedJob(JobColumns):
 
     class Meta:
         verbose_name = "finished job"
+        default_permissions = ()
         indexes = [
             # Two halves of one index: retention keeps the two for different times, and each row is in one of them.
             models.Index(fields=["ended_at"], name="jobs_ended_well", condition=Q(state="succeeded")),
             models.Index(fields=["ended_at"], name="jobs_ended_badly", condition=~Q(state="succeeded")),
+            models.Index(fields=["parent"], name="jobs_ended_children", condition=Q(parent__isnull=False)),
         ]
         constraints = [
             models.CheckConstraint(name="jobs_finished_ended", condition=Q(state__in=[s.value for s in ENDED])),
@@ -159,12 +179,21 @@ class Attempt(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices)
     error = models.TextField(help_text="In one line.")
     traceback = models.TextField(blank=True, default="")
+    task = models.CharField(max_length=200, blank=True, default="", db_default="")
+    # Exception and frame together are what failures are grouped by; the line number is left out, it moves with edits.
+    exception = models.CharField(max_length=200, blank=True, default="", db_default="")
+    frame = models.CharField(
+        max_length=300, blank=True, default="", db_default="", help_text="The application's own function it came from."
+    )
+    version = models.CharField(max_length=64, blank=True, default="", db_default="", help_text="The worker's code.")
     worker = models.BigIntegerField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        default_permissions = ()
         constraints = [models.UniqueConstraint(fields=["job", "lease"], name="jobs_attempt_once")]
+        indexes = [models.Index(fields=["exception", "frame"], name="jobs_attempt_alike")]
 
     def __str__(self) -> str:
         return f"{self.job} #{self.number} {self.kind}"
@@ -190,15 +219,29 @@ class Key(models.Model):
 class Worker(models.Model):
     """One row for each running `runworkers`; its number is what a running job's `worker` says."""
 
+    class Wish(models.TextChoices):
+        """What a person wants of it; its keeper reads this once a second."""
+
+        NONE = "", "work"
+        QUIET = "quiet", "take no more jobs"
+        STOP = "stop", "finish what runs, then end"
+
     id = models.BigAutoField(primary_key=True)
     name = models.CharField(max_length=200, help_text="host:pid")
     queues = models.TextField(blank=True, default="", help_text="What --queues said; empty is all.")
     slots = models.SmallIntegerField(default=1)
+    version = models.CharField(max_length=64, blank=True, default="", db_default="", help_text="Of the worker's code.")
+    running = models.TextField(
+        blank=True, default="", db_default="", help_text="JSON text: what each slot executes, as of the heartbeat."
+    )
+    wish = models.CharField(max_length=5, choices=Wish.choices, blank=True, default="", db_default="")
     started_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         verbose_name = "worker"
+        default_permissions = ()
+        permissions = [("control_worker", "Can quiet and stop workers")]
 
     def __str__(self) -> str:
         return f"{self.id} {self.name}"

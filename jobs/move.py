@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from jobs.board import Board, Phase, empty
+from jobs.compact import compact
 from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL as READY
 from jobs.promote import promote
@@ -26,6 +27,7 @@ PROMOTE_SOON = 0.05
 """Seconds after a move, which may have brought jobs that are due sooner than any known."""
 
 PRUNE_EVERY = 60.0
+COMPACT_EVERY = 20.0
 
 ANYTHING = Query("SELECT 1 FROM outbox_message LIMIT 1")
 
@@ -39,7 +41,7 @@ class Mover:
         self._settings = settings
         self._outbox = outbox_settings()
         self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
-        self._promote_at = self._prune_at = 0.0
+        self._promote_at = self._prune_at = self._compact_at = 0.0
         self._hot_until = 0.0
         self._woken = True
         if relays and self._outbox.NOTIFY:
@@ -59,12 +61,14 @@ class Mover:
             self._promote(now)
         if now >= self._prune_at:
             self._prune_at = now if prune(self._session, self._settings) else now + PRUNE_EVERY
+        if now >= self._compact_at:
+            self._compact_at = now if compact(self._session) else now + COMPACT_EVERY
         if moved:
             return 0.0
         if now < self._hot_until:
             return 0.002  # writers in the same process do not wake again so soon after the last time
         poll = self._outbox.poll_interval if self._relays else PROMOTE_EVERY
-        return max(0.001, min(poll, self._promote_at - now, self._prune_at - now))
+        return max(0.001, min(poll, self._promote_at - now, self._prune_at - now, self._compact_at - now))
 
     def _relay(self) -> int:
         if not self._woken and not self._session.glance(ANYTHING):

@@ -125,6 +125,12 @@ def check_upgrade(value: Mapping[int, Upgrade] | None, version: int) -> Mapping[
     return dict(given)
 
 
+def check_redact(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(name, str) and name for name in value):
+        raise InvalidOption(f'redact={value!r}: give a list of names, such as ["card"].')
+    return tuple(value)
+
+
 def check_database(value: str | None) -> None:
     if value is not None and (not isinstance(value, str) or value not in connections.settings):
         raise InvalidOption(f"database={value!r}: settings.DATABASES has {', '.join(map(repr, connections.settings))}.")

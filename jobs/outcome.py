@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -36,6 +36,8 @@ class Happened(StrEnum):
     """Its whole worker is gone: counts as a crash, started or not."""
     HANDED_BACK = "handed_back"
     """Claimed and not started, or stopped by a shutdown: spends nothing."""
+    CANCELLED = "cancelled"
+    """A person has stopped it while it ran."""
     UNKNOWN = "unknown"
     """This worker does not know the task: waits for one that does, spends nothing."""
 
@@ -47,6 +49,10 @@ class Facts(Protocol):
     def id(self) -> UUID: ...
     @property
     def task(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def ready_at(self) -> datetime | None: ...
     @property
     def lease(self) -> int: ...
     @property
@@ -105,6 +111,8 @@ class Outcome(NamedTuple):
     started: float | None
     """Monotonic time of the start, None if it never started or nobody knows."""
     task: str
+    queue: str
+    ready_at: datetime | None
 
 
 UNKNOWN_WAITS = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -148,6 +156,8 @@ def decide(
             job.attempts + 1,
             started,
             job.task,
+            job.queue,
+            job.ready_at,
         )
     if happened is Happened.HANDED_BACK and started is not None and job.at_most_once:
         happened = Happened.LOST  # it ran, and nobody has seen how far it came
@@ -169,6 +179,8 @@ def decide(
             )
         if job.at_most_once or crashes >= settings.MAX_CRASHES:
             state = "dead"
+    elif happened is Happened.CANCELLED:
+        state = "cancelled"
     elif happened is Happened.UNKNOWN:
         state, delay = "scheduled", UNKNOWN_WAITS[min(job.lease, len(UNKNOWN_WAITS)) - 1]
     return Outcome(
@@ -186,6 +198,8 @@ def decide(
         job.attempts + 1,
         started,
         job.task,
+        job.queue,
+        job.ready_at,
     )
 
 

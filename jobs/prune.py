@@ -18,7 +18,10 @@ FINISHED = """DELETE FROM jobs_finishedjob WHERE ctid = ANY(ARRAY(
   ORDER BY ended_at LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING id"""
 
-ATTEMPTS = "DELETE FROM jobs_attempt WHERE job = ANY(%s::uuid[])"
+TRACES = tuple(
+    f"DELETE FROM {table} WHERE job = ANY(%s::uuid[])"
+    for table in ("jobs_attempt", "jobs_log", "jobs_progress", "jobs_note")
+)
 
 KEYS = """DELETE FROM jobs_key WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM jobs_key AS key WHERE expires_at < statement_timestamp()
@@ -27,13 +30,20 @@ KEYS = """DELETE FROM jobs_key WHERE ctid = ANY(ARRAY(
   ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING 1"""
 
+STATS = """DELETE FROM jobs_stat WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM jobs_stat WHERE at < statement_timestamp() - %s ORDER BY at LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING 1"""
+
 WELL, BADLY = "state = 'succeeded'", "state <> 'succeeded'"
 
 
 def prune(session: Session, settings: JobsSettings) -> int:
     """Delete up to a thousand rows of each kind; answers how many went. Call again while it is not 0."""
     deleted = _finished(session, WELL, settings.KEEP_SUCCEEDED) + _finished(session, BADLY, settings.KEEP_DEAD)
-    return deleted + len(session.run(Query(KEYS, (BATCH,)), durable=False))
+    deleted += len(session.run(Query(KEYS, (BATCH,)), durable=False))
+    if settings.KEEP_STATS is not None:
+        deleted += len(session.run(Query(STATS, (settings.KEEP_STATS, BATCH)), durable=False))
+    return deleted
 
 
 def _finished(session: Session, which: str, keep: timedelta | None) -> int:
@@ -41,6 +51,6 @@ def _finished(session: Session, which: str, keep: timedelta | None) -> int:
         return 0
     with session.transaction(durable=False) as connection:
         ids = [row[0] for row in connection.execute(FINISHED.format(which), (keep, BATCH)).fetchall()]
-        if ids:
-            connection.execute(ATTEMPTS, (ids,))
+        for trace in TRACES if ids else ():
+            connection.execute(trace, (ids,))
     return len(ids)

@@ -22,10 +22,11 @@ import psycopg
 
 from jobs.appetite import MOST, Appetite
 from jobs.board import Board, Phase, empty, pipe
-from jobs.claim import DISCOVER, Claimed, Lanes, claim, read
+from jobs.claim import DISCOVER, Claimed, Lanes, claim, read, unpaused
 from jobs.conf import JobsSettings
 from jobs.finish import finish, tell, written
 from jobs.intake import CHANNEL
+from jobs.journal import Journal
 from jobs.outcome import Happened, Outcome, decide
 from outbox import loop
 from outbox.session import Query, Session, wait_readable
@@ -61,10 +62,8 @@ class Pump:
         """Places on the board for async jobs."""
         self.busy_since: float | None = None
         """Monotonic start of the sync job that runs; None between jobs."""
-        self.worked, self.ran = 0.0, 0
-        """Seconds and number of sync jobs since the last look."""
-        self.async_ended = 0
-        """Async jobs that have ended since the last look."""
+        self.worked, self.ran, self.async_ended = 0.0, 0, 0
+        """Seconds and number of sync jobs, and number of async ones, since the last look."""
         self.moved_at = 0.0
         """Monotonic time at which something was last put into the buffer or taken by the event loop."""
         self.parked = False
@@ -93,6 +92,7 @@ class Pump:
         self._kept: set[UUID] = set()
         self.watch: Callable[[], float] = lambda: SAFETY_POLL
         """Looks after the running job; answers the seconds until it wants to look again."""
+        self.journal = Journal(settings.VERSION)
 
     def run(self) -> None:
         """Do it all, until drained: what a main thread does that never gets a job to execute."""
@@ -106,6 +106,7 @@ class Pump:
     def close(self) -> None:
         self._awake.set()
         with self._desk:
+            self.journal.close(self._session)
             self._session.close()
 
     @property
@@ -115,7 +116,7 @@ class Pump:
     @property
     def written_out(self) -> bool:
         """Nothing waits to be written."""
-        return not (self.buffer or self.done or self._unwritten)
+        return not (self.buffer or self.done or self._unwritten) and self.journal.empty
 
     def ring_if_low(self, *, first: bool) -> None:
         """Called by the event loop after each job: wake the main thread for the first outcome, or for more jobs."""
@@ -131,7 +132,7 @@ class Pump:
     def step(self) -> float:
         """Exchange outcomes for jobs once; answers how long there is nothing to do."""
         with self._desk:
-            return min(self._step(), self.watch())
+            return min(self._say(), self._step(), self.watch())
 
     def _look(self) -> float:
         if self._asleep or self.busy_since is None or not self._desk.acquire(blocking=False):
@@ -149,7 +150,10 @@ class Pump:
         outcomes = self._collect()
         if outcomes and self._due():
             self._exchange(outcomes, 0)
-        return min(TICK if outcomes or self.buffer else 0.1, self.watch())
+        return min(TICK if outcomes or self.buffer else 0.1, self._say(), self.watch())
+
+    def _say(self) -> float:
+        return self.journal.step(self._session, hurry=self.parked or self._board.phase is not Phase.RUN)
 
     def _rest(self, seconds: float) -> None:
         if self._asleep:
@@ -225,7 +229,7 @@ class Pump:
     def _exchange(self, outcomes: list[Outcome], wanted: int) -> float:
         if wanted and self._lanes.any_queue:
             self._lanes.discovered(self._session.run(Query(DISCOVER), durable=False))
-        lanes = self._lanes.next() if wanted else []
+        lanes = unpaused(self._lanes.next(), self._board.paused) if wanted else []
         queries = self._write(outcomes)
         passed_over = self._appetite.passed_over()
         if wanted:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import count
 from typing import NamedTuple
 from uuid import UUID
@@ -36,7 +37,7 @@ STRAYS_EVERY = 5
 """Looks between two for jobs whose worker was buried by somebody who then died himself."""
 
 FACTS = """id, task, lease, claimer, attempts, crashes, max_attempts, at_most_once, queue, priority, source_name,
-  idempotency_key, depth"""
+  idempotency_key, depth, ready_at"""
 
 OF_VERDICT = f"SELECT {FACTS} FROM jobs_job WHERE id = ANY(%s::uuid[]) AND state = 'running' AND worker = %s"
 
@@ -78,6 +79,7 @@ class Held(NamedTuple):
     source_name: str
     idempotency_key: str
     depth: int
+    ready_at: datetime | None
 
 
 def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: JobsSettings) -> None:

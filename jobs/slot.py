@@ -25,6 +25,8 @@ from jobs.connections import prepare_connections, tidy_connections
 from jobs.declare import registry
 from jobs.errors import TimeLimit
 from jobs.execute import execute, timeout_of
+from jobs.hear import listen
+from jobs.notebook import notebook
 from jobs.outcome import Happened, Outcome, Trouble, decide
 from jobs.pump import SAFETY_POLL, Pump
 from jobs.tasks import Task
@@ -57,6 +59,8 @@ class Slot:
     def run(self) -> int:
         """The life of the process."""
         prepare_connections(self._name, self._settings.CONN_MAX_AGE)
+        listen(self._settings)
+        notebook.ring = self._pump.ring
         signal.signal(signal.SIGTERM, self._at_limit)
         pump = self._pump
         minding = threading.Thread(target=self._mind, name="jobs-pump", daemon=True)
@@ -119,8 +123,8 @@ class Slot:
         else:
             outcome = execute(job, task, self._settings, started)
         tidy_connections()
-        if self._child.doomed:  # it swallowed the TimeLimit and returned: too late all the same
-            raise TimeLimit
+        if (doomed := self._child.doomed) and (here := self._child.at(0)) is not None and here.turn == doomed:
+            raise TimeLimit  # it swallowed the one it got and returned: too late all the same
         pump = self._pump
         if outcome is not None:
             if outcome.state == "succeeded":
@@ -221,7 +225,9 @@ class Slot:
         """SIGTERM from the supervisor: raise in the job that is at its limit, and only there."""
         running = self._child.at(0)
         if running is not None and running.turn == self._child.doomed:
-            raise TimeLimit(f"the job is at its limit of {running.deadline - running.started:g} s")
+            raise TimeLimit(f"the job is at its limit of {running.deadline - running.started:g} s, or was cancelled")
+        if self._async is not None:
+            self._async.cancel(self._child.doomed)
 
     def _park(self) -> None:
         """The job has unwound. Write what others have done, then wait to be killed with everything it left."""

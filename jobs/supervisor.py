@@ -15,6 +15,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 from itertools import count
+from uuid import UUID
 
 from jobs import child, judge
 from jobs.board import Board, Child, Phase, Running
@@ -46,6 +47,8 @@ class Doom:
     """None: it is stopped for a reason that is no job's, and the verdict is out."""
     running: list[Running]
     kill_at: float
+    cancelled: str | None = None
+    """Why a person wants the guilty one to stop; None where it is at its limit."""
 
 
 @dataclass
@@ -205,6 +208,10 @@ class Supervisor:
         for message in self._channel.receive():
             if "done" in message:
                 self._verdicts.pop(message["done"], None)
+            elif "stop" in message and self.board.phase is Phase.RUN:
+                self._drain("a person asked for it", time.monotonic())
+            elif "cancel" in message:
+                self._cancel(UUID(message["cancel"]), message["lease"], message["claimer"], message["reason"])
             elif "lost" in message:
                 for post in self._slots:
                     if post.pid:
@@ -253,7 +260,10 @@ class Supervisor:
         if not post.pid:
             return
         if post.doom is not None:
-            if now >= post.doom.kill_at or post.board.doomed == -1:
+            if post.doom.cancelled is not None and self._has_stopped(post, post.doom):
+                post.doom = None
+                post.board.doomed = 0
+            elif now >= post.doom.kill_at or post.board.doomed == -1:
                 child.kill_tree(post.pid)
             else:
                 self._next_limit = now + 0.01
@@ -267,7 +277,7 @@ class Supervisor:
                 return
             self._next_limit = min(self._next_limit, limit)
 
-    def _doom(self, post: Post, overdue: Running) -> None:
+    def _doom(self, post: Post, overdue: Running, *, cancelled: str | None = None) -> None:
         """Stop the slot, look again, and let it go on if it has moved on in the meantime."""
         child.kill(post.pid, signal.SIGSTOP)
         now = time.monotonic()
@@ -276,17 +286,34 @@ class Supervisor:
             child.kill(post.pid, signal.SIGCONT)
             return
         running = post.board.running()
-        guilty = judge.culprit(job, running, post.board.stepping(), now)
-        logger.warning("job %s is at its limit: killing it (pid %s)", guilty.job, post.pid)
-        if job.place:
+        if cancelled is None:
+            guilty = judge.culprit(job, running, post.board.stepping(), now)
+            logger.warning("job %s is at its limit: killing it (pid %s)", guilty.job, post.pid)
+        else:
+            guilty = job
+            logger.info("job %s is cancelled: stopping it (pid %s)", guilty.job, post.pid)
+        if job.place and cancelled is None:
             post.doom = Doom(guilty, running, now)
             return
         # TERM makes a sync job unwind; what it cleans up in its grace is a courtesy, the kill comes either way.
-        post.doom = Doom(guilty, running, now + self.settings.KILL_GRACE)
+        post.doom = Doom(guilty, running, now + self.settings.KILL_GRACE, cancelled)
         post.board.doomed = job.turn
         # In this order: a stopped process takes the signal up in any of its threads, a running one in its main thread.
         child.kill(post.pid, signal.SIGCONT)
         child.kill(post.pid, signal.SIGTERM)
+
+    def _cancel(self, job: UUID, lease: int, claimer: int, reason: str) -> None:
+        """A person wants this job stopped: tell it, and kill its slot where that does not end it."""
+        for post in self._slots:
+            for running in post.board.running() if post.pid and post.doom is None else ():
+                if (running.job, running.lease, running.claimer) == (job, lease, claimer):
+                    self._doom(post, running, cancelled=reason)
+                    return
+
+    def _has_stopped(self, post: Post, doom: Doom) -> bool:
+        """Whether a cancelled coroutine has ended by itself: then its slot lives on."""
+        at = post.board.at(doom.guilty.place) if doom.guilty is not None and doom.guilty.place else doom.guilty
+        return at is None or (doom.guilty is not None and at.turn != doom.guilty.turn)
 
     def _condemn(self, post: Post, why: str) -> None:
         """Kill a slot now; nothing it runs is to blame."""
@@ -304,6 +331,9 @@ class Supervisor:
             running = post.board.running()
             self._tell(post, judge.crashed(running, post.board.stepping()[0], status, now))
         elif post.doom.guilty is not None:
+            if post.doom.cancelled is not None:
+                self._tell(post, judge.cancelled(post.doom.running, post.doom.guilty, post.doom.cancelled, now))
+                return
             stack = "" if post.doom.guilty.place else post.board.noted()
             self._tell(post, judge.timed_out(post.doom.running, post.doom.guilty, stack, now))
 

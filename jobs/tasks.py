@@ -38,6 +38,7 @@ from jobs.options import (
     delay_seconds,
     priority_number,
 )
+from jobs.origin import origin, request
 from jobs.signature import checker
 from outbox.write import Draft, write, write_many
 
@@ -79,6 +80,8 @@ class Task(Generic[P, R]):
     """Of the arguments; a job of a newer version waits for a newer worker."""
     upgrade: Mapping[int, Callable[..., Any]] = field(default_factory=dict)
     """What to make of the arguments of an older version."""
+    redact: tuple[str, ...] = ()
+    """Names of arguments, and of keys in them, that are shown to nobody."""
     delay: float = 0.0
     """Seconds from the INSERT until the job may start."""
     run_after: datetime | None = None
@@ -284,6 +287,8 @@ class Task(Generic[P, R]):
                     f' JOBS["MAX_DEPTH"] is {jobs_settings().MAX_DEPTH}. A chain without an end? Else raise the limit.'
                 )
             headers += f',"parent":"{parent.job_id}","depth":{depth}'
+        if request.get() is not None:
+            headers += f',"origin":{dumps(origin())}'
         return Draft(uid, headers + "}", body)
 
     def _check_size(self, size: int) -> None:

@@ -10,7 +10,7 @@ import factory
 from django.utils import timezone
 
 from jobs.ids import new_id
-from jobs.models import Attempt, FinishedJob, Job, Key, Worker
+from jobs.models import Attempt, FinishedJob, Job, Key, LogLine, Note, Progress, Queue, Stat, Worker
 from outbox.models import Message, SetAsideMessage
 
 
@@ -100,6 +100,68 @@ class WorkerFactory(factory.django.DjangoModelFactory[Worker]):
 
     name = "host:1"
     slots = 2
+
+
+class StatFactory(factory.django.DjangoModelFactory[Stat]):
+    class Meta:
+        model = Stat
+
+    at = factory.LazyFunction(timezone.now)
+    queue = "default"
+    task = "tests.tasks.noop"
+    outcome = "succeeded"
+    count = 1
+    waited = 0.1
+    ran = 0.5
+    waits = "14:1"
+    runs = "18:1"
+
+
+class LogLineFactory(factory.django.DjangoModelFactory[LogLine]):
+    class Meta:
+        model = LogLine
+
+    job = factory.LazyFunction(uuid.uuid4)
+    lease = 1
+    number = 1
+    at = factory.LazyFunction(timezone.now)
+    level = 20
+    logger = "shop.tasks"
+    text = "it said so"
+    task = "tests.tasks.noop"
+
+
+class ProgressFactory(factory.django.DjangoModelFactory[Progress]):
+    class Meta:
+        model = Progress
+
+    job = factory.LazyFunction(uuid.uuid4)
+    lease = 1
+    done = 3
+    total = 10
+    text = "a third"
+    began_at = factory.LazyFunction(lambda: timezone.now() - timedelta(seconds=6))
+    at = factory.LazyFunction(timezone.now)
+
+
+class NoteFactory(factory.django.DjangoModelFactory[Note]):
+    class Meta:
+        model = Note
+
+    job = factory.LazyFunction(uuid.uuid4)
+    at = factory.LazyFunction(timezone.now)
+    by = "anna"
+    deed = "requeued"
+    reason = "it is mended"
+
+
+class QueueFactory(factory.django.DjangoModelFactory[Queue]):
+    class Meta:
+        model = Queue
+
+    name = "mail"
+    by = "anna"
+    reason = "the provider is down"
 
 
 def in_home(job_id: uuid.UUID) -> list[str]:

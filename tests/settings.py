@@ -9,9 +9,10 @@ import json
 import os
 
 from project.settings import *  # noqa: F403
-from project.settings import DATABASES, INSTALLED_APPS
+from project.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
+MIDDLEWARE = ["tests.support.policy.strict", *MIDDLEWARE]
 DATABASES = {**DATABASES, "other": {**DATABASES["default"], "TEST": {"NAME": "test_other"}}}
 if os.environ.get("TEST_POOL"):
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -177,6 +178,16 @@ def atomic_effect_hang_once(context: JobContext, mark: str) -> None:
 def atomic_effect(context: JobContext, mark: str) -> None:
     Effect.objects.create(job=context.job_id, note=mark)
     append(mark)
+
+
+@task(takes_context=True, max_attempts=3, backoff=0)
+def say_and_wait_for_file(context: JobContext, path: str, mark: str) -> None:
+    logging.getLogger("shop").warning("%s heard", mark)
+    context.log(f"{mark} said")
+    context.progress(3, 10, "a third")
+    append(f"{mark} {os.getpid()}")
+    while not Path(path).exists():
+        time.sleep(0.01)
 
 
 # For assert_idempotent: the same work in ways that bear a second run, and in ways that do not.

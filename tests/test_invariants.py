@@ -152,7 +152,7 @@ class Story(RuleBasedStateMachine):
         known = self.jobs[job.id]
         known.held = None
         known.stale.append(job)
-        known.over = result.state in ("succeeded", "dead")
+        known.over = result.state in ("succeeded", "dead", "cancelled")
         spent = result.attempts + result.crashes - job.attempts - job.crashes
         known.charged += spent
         known.free += not spent

@@ -146,11 +146,11 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
         "strays": (Query(rescue.STRAY), all_running),
         "prune succeeded": (prune_finished(prune.WELL), BATCH),
         "prune dead": (prune_finished(prune.BADLY), BATCH),
-        "prune attempts": (Query(prune.ATTEMPTS, (old,)), BATCH),
+        "prune attempts": (Query(prune.TRACES[0], (old,)), BATCH),
         "prune keys": (Query(prune.KEYS, (BATCH,)), BATCH),
         "peek": (Query(keeper.PEEK.format(""), (8,)), 8),
         "peek at ours": (Query(keeper.PEEK.format(keeper.OURS), (["default", "mail"], 8)), 8),
-        "left to do": (Query(keeper.LEFT_TO_DO.format(keeper.OUTBOX, "", "")), 1),
+        "left to do": (Query(keeper.LEFT_TO_DO.format(keeper.OUTBOX, "", ""), ([],)), 1),
     }
 
 
@@ -159,7 +159,7 @@ def prune_finished(which: str) -> Query:
 
 
 def given(n: int, now: datetime) -> tuple[Any, ...]:
-    return (new_id(), "t", "default", 0, 1, "", "{}", now, now if n % 2 else None, "", None, 0, 1, False)
+    return (new_id(), "t", "default", 0, 1, "", "{}", now, now if n % 2 else None, "", None, 0, 1, False, "")
 
 
 Plans = dict[tuple[str, str, bool], tuple[Plan, int]]

@@ -475,7 +475,7 @@ class Held:
 
     def __init__(self, *row: Any) -> None:
         self.id, self.lease, self.claimer, self.attempts, self.crashes, self.max_attempts = row
-        self.task = "tests.tasks.noop"
+        self.task, self.queue, self.ready_at = "tests.tasks.noop", "default", None
         self.at_most_once = False
 
 

@@ -122,6 +122,11 @@ def test_the_wheel_holds_the_two_apps_and_nothing_else(wheel: Path) -> None:
         "jobs/migrations/0001_initial.py",
         "jobs/management/commands/runworkers.py",
         "outbox/management/commands/relay.py",
+        "jobs/templates/admin/jobs/page.html",
+        "jobs/templates/jobs/status.html",
+        "jobs/static/jobs/dashboard.js",
+        "jobs/static/jobs/vendor/htmx.min.js",
+        "jobs/static/jobs/vendor/htmx.LICENSE.txt",
         "jobs/py.typed",
         "outbox/py.typed",
     ):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from django.http import HttpRequest
+
+from jobs import JobHandle
 from jobs.declare import registry
 from jobs.errors import JobDoesNotExist
 from jobs.models import State
-from project.shop.models import Order
+from jobs.status import token_of
+from project.shop.models import Order, OrderJob
 from project.shop.tasks import confirm_with_supplier, sales_report, send_receipt
 
 TITLES = {
@@ -39,6 +43,13 @@ class Progress(NamedTuple):
     error: str
     attempts: int
     is_over: bool
+    token: str = ""
+    """For the address that says how far it is; empty where nobody knows it any more."""
+
+
+def belongs_to_an_order(request: HttpRequest, job: JobHandle[Any]) -> bool:
+    """Whose status a visitor may ask for: only jobs that some order shows. The shop has no logins to ask further."""
+    return OrderJob.objects.filter(job=job.id).exists()
 
 
 def progress_of(order: Order) -> Iterator[Progress]:
@@ -56,4 +67,4 @@ def progress_of(order: Order) -> Iterator[Progress]:
         state, over = handle.status, handle.is_finished or handle.status is State.SET_ASIDE
         # The error of the last attempt stays with a job that succeeded after it; by then it is history.
         error = handle.error if state in (State.RETRYING, State.DEAD) else ""
-        yield Progress(title, state.label, MEANINGS[state], error, handle.attempts, over)
+        yield Progress(title, state.label, MEANINGS[state], error, handle.attempts, over, token_of(handle))

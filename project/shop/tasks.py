@@ -58,7 +58,10 @@ def confirm_with_supplier(context: JobContext, order_id: int) -> str:
     if known is not None:
         return known.reference
     order = Order.objects.get(pk=order_id)
+    context.progress(1, 3, "asking the supplier")
     reference = ask_supplier(str(order.reference), context)
+    context.progress(2, 3, "writing the confirmation down")
+    context.log(f"the supplier calls it {reference}")
     call, _ = SupplierCall.objects.get_or_create(
         order=order, defaults={"reference": reference, "attempt": context.attempt}
     )

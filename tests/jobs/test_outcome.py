@@ -135,7 +135,7 @@ def test_every_outcome_can_be_written(happened: Happened, retry_in: float | None
     outcome = decide(job, happened, DEFAULTS, retry_in=retry_in)
 
     assert (outcome.id, outcome.lease, outcome.claimer, outcome.task) == (job.id, lease, 11, job.task)
-    assert outcome.state in ("succeeded", "dead", "ready", "retrying", "scheduled")
+    assert outcome.state in ("succeeded", "dead", "cancelled", "ready", "retrying", "scheduled")
     assert outcome.delay >= 0
     assert (outcome.delay == 0) or outcome.state in ("retrying", "scheduled")
     assert outcome.number == attempts + 1

@@ -30,6 +30,12 @@ TABLES = (
     "jobs_attempt",
     "jobs_key",
     "jobs_worker",
+    "jobs_log",
+    "jobs_progress",
+    "jobs_queue",
+    "jobs_cancellation",
+    "jobs_note",
+    "jobs_stat",
 )
 
 properties = settings(

@@ -44,13 +44,25 @@ if (basket) {
   addUp();
 }
 
+const watch = async (place) => {
+  const answer = await fetch(place.dataset.status, { headers: { Accept: "text/html" } });
+  const part = new DOMParser().parseFromString(await answer.text(), "text/html").body;
+  if (answer.ok && part.innerHTML.trim() !== place.innerHTML.trim()) place.replaceChildren(...part.childNodes);
+};
+
 const refresh = async () => {
   const jobs = document.querySelector("[data-jobs=going]");
   if (!jobs) return;
   try {
+    await Promise.all([...jobs.querySelectorAll("[data-status]")].map(watch));
     const answer = await fetch(location.href);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.querySelector("[data-jobs]");
+    for (const place of fresh?.querySelectorAll("[data-status]") ?? []) {
+      // What stands there is fresher than the page, which has an empty place for it.
+      const here = jobs.querySelector(`[data-status="${place.dataset.status}"]`);
+      if (here) place.append(...here.cloneNode(true).childNodes);
+    }
     // Only when something has changed, or a screen reader would read it all out every second.
     if (fresh && fresh.innerHTML.trim() !== jobs.innerHTML.trim()) {
       jobs.innerHTML = fresh.innerHTML;

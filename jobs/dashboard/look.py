@@ -1,0 +1,55 @@
+"""The one way to the database for people: read only, two seconds at most, on the queue's database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import DatabaseError, connections, transaction
+
+from jobs.conf import jobs_settings
+
+MOST_SECONDS = 2.0
+
+# What was set before comes back: the read may be part of a transaction of the request.
+LIMIT = """SELECT current_setting('statement_timeout'), set_config('statement_timeout', %s, true),
+ current_setting('jit'), set_config('jit', 'off', true)"""
+UNLIMIT = "SELECT set_config('statement_timeout', %s, true), set_config('jit', %s, true)"
+
+CANCELED = "57014"
+
+
+class TooSlow(Exception):
+    """A read took longer than a page may take. The page says so and what to narrow."""
+
+
+class Found(dict[str, Any]):
+    """A row, its columns as attributes for templates and code alike."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def rows(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[Found]:
+    """The rows of one query, by the names of their columns; raises TooSlow."""
+    alias = jobs_settings().DATABASE
+    try:
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute(LIMIT, (str(int(MOST_SECONDS * 1000)),))
+            before = cursor.fetchone()
+            cursor.execute(sql, params)
+            names = [column[0] for column in cursor.description or ()]
+            found = [Found(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            cursor.execute(UNLIMIT, (before[0], before[2]))
+    except DatabaseError as error:
+        if getattr(error.__cause__, "sqlstate", None) == CANCELED:
+            raise TooSlow from error
+        raise
+    return found
+
+
+def one(sql: str, params: Sequence[Any] = ()) -> Found | None:
+    return next(iter(rows(sql, params)), None)

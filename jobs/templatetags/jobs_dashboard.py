@@ -1,0 +1,123 @@
+"""How the dashboard says numbers and times: short, and the same everywhere."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+
+from jobs.conf import PRIORITIES
+
+register = template.Library()
+
+NOTHING = "\N{EN DASH}"
+
+UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+@register.filter
+def duration(seconds: Any) -> str:
+    """Seconds as a person says them: 340 ms, 4.2 s, 3 min 5 s, 2 h 10 min, 3 d 4 h."""
+    if not isinstance(seconds, int | float):
+        return NOTHING
+    if seconds < 0:
+        return "0 s"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    left = round(seconds)
+    for n, (size, name) in enumerate(UNITS):
+        if left >= size:
+            smaller, unit = UNITS[n + 1] if n + 1 < len(UNITS) else (1, "s")
+            rest = left % size // smaller
+            return f"{left // size} {name}{f' {rest} {unit}' if rest else ''}"
+    return f"{left} s"
+
+
+@register.filter
+def when(at: Any) -> str:
+    """How long ago, or in how long, with the exact time to point at."""
+    if not isinstance(at, datetime):
+        return NOTHING
+    seconds = (timezone.now() - at).total_seconds()
+    words = f"{rough(seconds)} ago" if seconds >= 0 else f"in {rough(-seconds)}"
+    if abs(seconds) < 0.9:
+        words = "now"
+    local = timezone.localtime(at)
+    exact = local.isoformat(" ", "milliseconds")
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), exact, words)
+
+
+def rough(seconds: float) -> str:
+    """To the unit a person would say."""
+    for size, name in UNITS:
+        if seconds >= (2 if name != "min" else 1) * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+@register.filter
+def clock(at: Any) -> str:
+    """The exact time of a day, in the site's time zone."""
+    if not isinstance(at, datetime):
+        return NOTHING
+    local = timezone.localtime(at)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        at.isoformat(),
+        local.isoformat(" ", "milliseconds"),
+        f"{local:%H:%M:%S}.{local.microsecond // 1000:03}",
+    )
+
+
+@register.filter
+def number(value: Any) -> str:
+    """Thousands apart."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}".removesuffix(".0")
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@register.filter
+def rate(value: Any) -> str:
+    """Jobs a second, or a minute where they are few."""
+    if not isinstance(value, int | float) or not value:
+        return NOTHING
+    return f"{number(float(value))}/s" if value >= 1 else f"{number(float(value) * 60)}/min"
+
+
+@register.filter
+def percent(share: Any) -> str:
+    value = float(share or 0) * 100
+    return "0 %" if not value else f"{value:.2g} %" if value < 10 else f"{value:.0f} %"
+
+
+@register.filter
+def priority(value: int) -> str:
+    """Its name where it has one."""
+    names = {number: name for name, number in PRIORITIES.items() if name != "normal"}
+    return names.get(value, str(value))
+
+
+@register.filter
+def level(value: int) -> str:
+    """The name of a log level."""
+    return logging.getLevelName(value).lower() if value in (10, 20, 30, 40, 50) else str(value)
+
+
+@register.filter
+def short(value: Any) -> str:
+    """The end of an id: its start is the time, which its neighbours share."""
+    return f"…{str(value)[-8:]}"
+
+
+@register.simple_tag
+def query(**given: Any) -> str:
+    """A query string of what is not empty."""
+    return urlencode({name: value for name, value in given.items() if value})

@@ -1,0 +1,79 @@
+"""`python -m tests.screenshots`: pictures of every page of the dashboard into docs/img/, light and dark, on any screen.
+
+On a database of its own, with a shop's ordinary day in it. Needs Chromium: see tests/support/browser.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+IMG = Path(__file__).resolve().parent.parent / "docs" / "img"
+
+LOOKS = {"light": (False, 1280), "dark": (True, 1280), "phone": (False, 390), "phone-dark": (True, 390)}
+
+
+def pages(jobs: dict[str, UUID]) -> dict[str, str]:
+    from tests.support.dashboard import at
+
+    return {
+        "overview": at("changelist") + "?span=6h",
+        "dead": at("list", "dead"),
+        "ready": at("list", "ready"),
+        "job": at("change", jobs["dead"]),
+        "running-job": at("change", jobs["running"]),
+        "failures": at("failures"),
+        "failure": f"{at('failure')}?exception=httpx.ConnectTimeout&frame=shop/tasks.py in ask_supplier",
+        "queues": at("queues"),
+        "workers": at("workers"),
+        "edit": at("edit", jobs["dead"]),
+    }
+
+
+def take(driver: Any, address: str, jobs: dict[str, UUID], only: list[str]) -> None:
+    from tests.support.browser import appear, picture
+
+    for look, (dark, width) in LOOKS.items():
+        appear(driver, dark=dark, width=width)
+        for name, url in pages(jobs).items():
+            if not only or name in only:
+                driver.get(address + url)
+                driver.execute_script("document.activeElement.blur()")
+                picture(driver, IMG / f"{name}-{look}.png")
+                print(f"{name}-{look}.png")
+        if not only or "ask" in only:
+            driver.get(address + pages(jobs)["failure"])
+            driver.find_element("css selector", "button[value=requeue]").click()
+            picture(driver, IMG / f"ask-{look}.png")
+
+
+def main(only: list[str]) -> None:
+    import django
+
+    from tests.support.database import a_database
+
+    with a_database("screenshots"):
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+        django.setup()
+        from django.contrib.auth.models import User
+        from django.core.management import call_command
+
+        from tests.support.browser import MISSING, chromium, log_in, serving, there_is_one
+        from tests.support.sample import an_ordinary_day
+
+        if not there_is_one():
+            sys.exit(MISSING)
+        IMG.mkdir(parents=True, exist_ok=True)
+        call_command("migrate", verbosity=0)
+        user = User.objects.create_superuser("anna")
+        jobs = an_ordinary_day()
+        with serving() as address, chromium() as driver:
+            log_in(driver, address, user)
+            take(driver, address, jobs, only)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
