@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import parse_qsl
@@ -173,11 +174,13 @@ class Acts(Pages):
     def _carry_out(self, verb: Verb, aim: Aim, by: str, reason: str) -> tuple[int, bool]:
         """Step by step; how many were done, and whether that was all."""
         until, done = time.monotonic() + PATIENCE, 0
-        for ids in aim.batches():
-            done += verb.act(ids, by, reason)
-            if time.monotonic() > until:
-                return done, False
-        return done, True
+        with suppress(TooSlow):
+            for ids in aim.batches():
+                done += verb.act(ids, by, reason)
+                if time.monotonic() > until:
+                    return done, False
+            return done, True
+        return done, False
 
     def _ask(self, request: HttpRequest, verb: Verb, aim: Aim) -> HttpResponse:
         context = {

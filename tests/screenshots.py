@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+from django.utils import timezone
 
 IMG = Path(__file__).resolve().parent.parent / "docs" / "img"
 
@@ -34,12 +37,14 @@ def pages(jobs: dict[str, UUID]) -> dict[str, str]:
 
 
 def take(driver: Any, address: str, jobs: dict[str, UUID], only: list[str]) -> None:
+    from jobs.models import Worker
     from tests.support.browser import appear, picture
 
     for look, (dark, width) in LOOKS.items():
         appear(driver, dark=dark, width=width)
         for name, url in pages(jobs).items():
             if not only or name in only:
+                Worker.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=1.4))
                 driver.get(address + url)
                 driver.execute_script("document.activeElement.blur()")
                 picture(driver, IMG / f"{name}-{look}.png")

@@ -140,7 +140,7 @@ def needs(counts: dict[str, Count], queues: list[QueueNow], workers: list[Worker
     """What a person should look at first; the worst first."""
     found: list[dict[str, Any]] = []
     waiting = counts["ready"].n + counts["scheduled"].n + counts["retrying"].n
-    if not any(worker.alive for worker in workers):
+    if not (alive := any(worker.alive for worker in workers)):
         text = "No worker is alive" + (f", and {waiting:,} jobs wait." if waiting else ".")
         found.append({"level": "bad" if waiting else "mild", "text": text, "page": "workers"})
     found += [{"level": "bad", "text": "is late", "page": "queues", "queue": queue} for queue in queues if queue.late]
@@ -153,7 +153,7 @@ def needs(counts: dict[str, Count], queues: list[QueueNow], workers: list[Worker
     found += [
         {"level": "mild", "text": "is silent", "page": "workers", "worker": worker}
         for worker in workers
-        if not worker.alive
+        if alive and not worker.alive
     ]
     found += [
         {"level": "mild", "text": "is paused", "page": "queues", "queue": queue} for queue in queues if queue.pause

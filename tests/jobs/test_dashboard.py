@@ -97,16 +97,19 @@ def test_the_overview_says_first_what_needs_a_person(settings: Any) -> None:
     FinishedJobFactory(state="dead")
     SetAsideMessageFactory()
     QueueFactory(name="mail", by="anna", reason="the provider is down")
-    WorkerFactory(heartbeat_at=timezone.now() - timedelta(minutes=1))
+    lost = WorkerFactory(heartbeat_at=timezone.now() - timedelta(minutes=1))
 
     page = text_of(superuser(), at("changelist"))
 
     for said in (
         "No worker is alive, and 1 jobs wait.", "reports", "is late: its eldest job has waited for 5 min",
         ">1 job</a>", "is dead", ">1 message</a>", "was set aside", "is paused by anna: the provider is down",
-        "is silent",
     ):  # fmt: skip
         assert said in page, said
+    WorkerFactory()
+    page = text_of(staff("jobs.view_job"), at("changelist"))
+    assert "No worker is alive" not in page
+    assert f"Worker {lost.pk}</a> is silent" in page
 
 
 def test_the_overview_is_calm_when_all_is_well() -> None:

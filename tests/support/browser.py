@@ -113,4 +113,6 @@ def picture(driver: Any, path: Path) -> None:
     )
     with Image.open(BytesIO(base64.b64decode(shot["data"]))) as image:
         # A page has few colours: a palette makes a quarter of the file.
-        image.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )

@@ -160,7 +160,7 @@ def _ended(chance: random.Random, now: datetime) -> None:
             source_name="checkout/receipt" if "receipt" in task and k % 2 else "",
         )
     for exception, frame, message, task, n in FAILURES:
-        for k in range(n):
+        for k in reversed(range(n)):
             ended = now - timedelta(minutes=4 + 13 * k + len(frame) % 7)
             job = FinishedJobFactory(
                 state="dead",
