@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import math
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID
 
 from jobs.notebook import notebook
 
 
-@dataclass(frozen=True, slots=True)
-class JobContext:
-    """The first argument of a task declared with `@task(takes_context=True)`."""
+class JobContext(NamedTuple):
+    """The first argument of a task declared with `@task(takes_context=True)`. Every job has one, so it is cheap."""
 
     job_id: UUID
     """The id `enqueue` returned; the same on every attempt and after a requeue."""
 
-    idempotency_key: str
-    """What to give an outside service so that a second attempt is not a second effect: the key the job was enqueued
-    with, else the job's id. It never changes."""
+    key: str
+    """The idempotency key the job was enqueued with, or empty."""
 
     attempt: int
     """Which attempt this is, from 1: attempts spent + 1. A crash or a deploy spends none."""
@@ -36,11 +34,17 @@ class JobContext:
     depth: int
     """0 for a job that no job enqueued, else the parent's depth + 1."""
 
-    lease: int = field(default=0, compare=False, repr=False)
+    lease: int = 0
     """Which claim of the job this is; 0 outside a worker."""
 
-    claimer: int = field(default=0, compare=False, repr=False)
+    claimer: int = 0
     """Number of the slot that runs it; with the lease it fences what is written about the job."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """What to give an outside service so that a second attempt is not a second effect: the key the job was enqueued
+        with, else the job's id. It never changes."""
+        return self.key or str(self.job_id)
 
     def log(self, text: str, level: int = logging.INFO) -> None:
         """Keep a line with this attempt, whatever the levels of `logging` are; outside a worker it is not kept."""

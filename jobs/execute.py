@@ -32,7 +32,7 @@ def timeout_of(job: Claimed, task: Task[Any, Any], settings: JobsSettings) -> fl
 def context_of(job: Claimed) -> JobContext:
     return JobContext(
         job.id,
-        job.idempotency_key or str(job.id),
+        job.idempotency_key,
         job.attempts + 1,
         job.max_attempts,
         job.task,

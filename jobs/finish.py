@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from operator import itemgetter
 from uuid import UUID
 
 from jobs.frames import top_frame
@@ -45,7 +44,7 @@ SUCCEED = f"""WITH gone AS (
 INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, result, error, started_at, ended_at)
 SELECT {KEPT}, 'succeeded', attempts + 1, crashes, result, note,
   clock_timestamp() - age * interval '1 second', clock_timestamp()
-FROM gone RETURNING id"""
+FROM gone RETURNING id::text"""
 
 OUTCOMES = """o AS MATERIALIZED (SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[], %s::text[], %s::smallint[],
     %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::smallint[], %s::float8[])
@@ -68,7 +67,7 @@ DIE = f"""WITH {OUTCOMES}, moved AS (
 {ATTEMPTS}
 INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
 SELECT {KEPT}, state, attempts, crashes, error, clock_timestamp() - age * interval '1 second', clock_timestamp()
-FROM moved RETURNING id"""
+FROM moved RETURNING id::text"""
 
 # The attempt row names the worker that had the job; the UPDATE empties that column, so it is a parameter.
 RETURN = f"""WITH {OUTCOMES}, moved AS (
@@ -81,13 +80,13 @@ RETURN = f"""WITH {OUTCOMES}, moved AS (
   RETURNING job.id, job.lease, %s::bigint AS worker, job.task, o.number, o.kind, o.error, o.traceback, o.frame,
     o.age),
 {ATTEMPTS}
-SELECT id FROM moved"""
+SELECT id::text FROM moved"""
 
 
 def finish(outcomes: Sequence[Outcome], worker: int) -> list[Query]:
     """The queries that write these outcomes; their rows are the ids that were written."""
     now = time.monotonic()
-    ordered = sorted(outcomes, key=itemgetter(0, 1))
+    ordered = sorted(outcomes, key=lambda o: o.id.int)
     succeeded = [o for o in ordered if o.state == "succeeded"]
     dead = [o for o in ordered if o.state in ("dead", "cancelled")]
     returned = [o for o in ordered if o.state not in ("succeeded", "dead", "cancelled")]
@@ -105,12 +104,12 @@ def finish(outcomes: Sequence[Outcome], worker: int) -> list[Query]:
 
 def written(results: Sequence[Sequence[Row]]) -> set[UUID]:
     """The ids that the queries of `finish` wrote."""
-    return {row[0] for rows in results for row in rows}
+    return {UUID(row[0]) for rows in results for row in rows}
 
 
 def _fences(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
     return (
-        plain([o.id for o in outcomes]),
+        plain([f"{o.id.int:032x}" for o in outcomes]),
         plain([o.lease for o in outcomes]),
         plain([o.claimer for o in outcomes]),
     )
@@ -157,13 +156,16 @@ LEVELS = {
 }
 
 
-def tell(outcomes: Sequence[Outcome], ids: set[UUID], *, doubtful: bool = False) -> None:
-    """One log line for each outcome; `doubtful` when a lost connection may have written them before."""
-    tally.count(outcomes, ids)
+def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool = False) -> None:
+    """Count the outcomes that were written, by their `ids` (None is all of them), and log a line for each that is worth
+    one; `doubtful` when a lost connection may have written them before."""
+    tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
     now = time.monotonic()
     info = logger.isEnabledFor(logging.INFO)
     for o in outcomes:
-        if o.id not in ids:
+        if o.state == "succeeded" and not info and ids is None:
+            continue
+        if ids is not None and o.id not in ids:
             logger.log(
                 logging.DEBUG if doubtful else logging.WARNING,
                 "job %s of %s (lease %s) was no longer ours: its outcome %r was dropped",

@@ -243,7 +243,7 @@ class Pump:
         rows = results.pop() if wanted else []
         if passed_over and time.monotonic() - began > TOO_LONG_PASSING:
             self._appetite.pass_over_no_more()  # so many that to pass them over costs more than to put them off
-        self._told(outcomes, written(results))
+        self._told(outcomes, None if sum(map(len, results)) == len(outcomes) else written(results))
         return self._took(read(rows, lanes)) if wanted else 0.0
 
     def _write(self, outcomes: list[Outcome]) -> list[Query]:
@@ -252,8 +252,8 @@ class Pump:
             queries.insert(0, Query(f"NOTIFY {CHANNEL}"))  # other workers may have a slot free for them
         return queries
 
-    def _told(self, outcomes: list[Outcome], ids: set[UUID]) -> None:
-        """These are written, or were no longer ours."""
+    def _told(self, outcomes: list[Outcome], ids: set[UUID] | None) -> None:
+        """These are written, all of them or those ids; the others were no longer ours."""
         self._flushed_at = time.monotonic()
         self._unwritten = self._unwritten[len(outcomes) :]
         if outcomes:

@@ -179,7 +179,7 @@ def _wait_after_timeout(job: Held, error: str, settings: JobsSettings) -> float 
     answer: list[float | None] = [default]
     context = JobContext(
         job.id,
-        job.idempotency_key or str(job.id),
+        job.idempotency_key,
         job.attempts + 1,
         job.max_attempts,
         job.task,

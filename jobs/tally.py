@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from jobs.histogram import SIZE, bucket_of
 
@@ -48,23 +47,22 @@ class Tally:
     def __bool__(self) -> bool:
         return bool(self._sums)
 
-    def count(self, outcomes: Iterable[Outcome], ids: set[UUID]) -> None:
-        """Take the outcomes whose ids were written."""
+    def count(self, outcomes: Iterable[Outcome]) -> None:
+        """Take outcomes that were written."""
         now = time.monotonic()
         clock = time.time() + self.skew - now
+        before: tuple[str, str, str] | None = None
+        row = Sums()
         with self._lock:
-            sums = self._sums
             for o in outcomes:
                 outcome = o.state
                 if outcome not in COUNTED:
                     if o.kind != "crashed" and o.kind != "lost":
                         continue
                     outcome = "crashed"
-                if o.id not in ids:
-                    continue
                 key = (o.queue, o.task, outcome)
-                if (row := sums.get(key)) is None:
-                    row = sums[key] = Sums()
+                if key != before:  # most batches are of one kind
+                    row, before = self._sums.setdefault(key, Sums()), key
                 row.count += 1
                 if o.started is None:
                     continue
@@ -72,12 +70,9 @@ class Tally:
                 row.ran += ran
                 row.runs[bucket_of(ran)] += 1
                 if o.ready_at is not None:
-                    waited = clock + o.started - o.ready_at.timestamp()
-                    if waited > 0.0:
-                        row.waited += waited
-                        row.waits[bucket_of(waited)] += 1
-                    else:
-                        row.waits[0] += 1
+                    waited = max(0.0, clock + o.started - o.ready_at.timestamp())
+                    row.waited += waited
+                    row.waits[bucket_of(waited)] += 1
 
     def take(self) -> dict[Key, Sums]:
         """Everything counted since the last time."""

@@ -216,7 +216,7 @@ class Task(Generic[P, R]):
     def _context(self, job_id: UUID, attempt: int) -> JobContext:
         return JobContext(
             job_id,
-            self.idempotency_key or str(job_id),
+            self.idempotency_key or "",
             attempt,
             self.max_attempts,
             self.name,

@@ -139,7 +139,7 @@ class Call(NamedTuple):
         task = self.task
         context = JobContext(
             self.job_id,
-            task.idempotency_key or str(self.job_id),
+            task.idempotency_key or "",
             1,
             task.max_attempts,
             task.name,

@@ -71,7 +71,8 @@ def test_the_context_says_which_job_and_attempt_this_is() -> None:
 
     run(lambda context: seen.append(context), job, takes_context=True)
 
-    assert seen == [JobContext(job.id, "order-9", 3, 5, "shop.tasks.send", "mail", 7, "checkout", 4)]
+    context = JobContext(job.id, "order-9", 3, 5, "shop.tasks.send", "mail", 7, "checkout", 4, job.lease, job.claimer)
+    assert seen == [context]
 
 
 def test_without_key_and_source_name_the_context_has_the_id_and_the_task() -> None:

@@ -18,12 +18,13 @@ from jobs.compact import compact, start_of, sums_of
 from jobs.conf import JobsSettings
 from jobs.context import JobContext, current
 from jobs.execute import context_of, execute
+from jobs.finish import tell
 from jobs.hear import Ear
 from jobs.histogram import SIZE, bucket_of, merged, pack, percentile, upper
 from jobs.journal import Journal
 from jobs.models import LogLine, Progress, Stat
 from jobs.notebook import Notebook, notebook
-from jobs.tally import Tally, tally
+from jobs.tally import tally
 from outbox.session import Session
 from tests.factories import JobFactory
 from tests.support.floor import a_claimed, a_task, claim, conclude, fill, outcome, value
@@ -75,7 +76,7 @@ def test_a_packed_histogram_comes_back_and_garbage_is_left_out() -> None:
 
 
 def test_what_was_written_is_counted_and_what_was_stale_is_not() -> None:
-    counts = Tally()
+    tally.take()
     job = a_claimed(ready_at=timezone.now() - timedelta(seconds=4))
     now = time.monotonic()
     done = [
@@ -87,14 +88,14 @@ def test_what_was_written_is_counted_and_what_was_stale_is_not() -> None:
     ]
     stale = outcome(a_claimed(), "succeeded")
 
-    counts.count([*done, stale], {each.id for each in done})
+    tell([*done, stale], {each.id for each in done})
 
-    sums = counts.take()
+    sums = tally.take()
     assert {key[2]: row.count for key, row in sums.items()} == {"succeeded": 1, "dead": 1, "crashed": 1}
     row = sums["default", "tests.tasks.noop", "succeeded"]
     assert row.ran == pytest.approx(2, abs=0.2)
     assert row.waited == pytest.approx(2, abs=0.2)
-    assert not counts
+    assert not tally
 
 
 def test_counts_reach_the_table_and_are_added_up(ours: Session) -> None:
@@ -102,7 +103,8 @@ def test_counts_reach_the_table_and_are_added_up(ours: Session) -> None:
     journal = Journal("v7")
     for job in claim(ours, 5):
         result = outcome(job, "succeeded", started=time.monotonic() - 0.1)
-        tally.count([result], conclude(ours, [result]))
+        conclude(ours, [result])
+        tally.count([result])
         journal.step(ours, hurry=True)
 
     assert Stat.objects.count() == 5

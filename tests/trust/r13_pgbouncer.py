@@ -26,8 +26,24 @@ LEAKED = """SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AN
 # Each has to see one session by its name, hold one open, or measure the server without anything in between.
 LOOK_AT_SESSIONS = (
     "tests/test_trust.py", "tests/test_postgres.py", "tests/test_demo.py", "tests/test_wheel.py", "tests/test_docs.py",
-    "tests/test_architecture.py", "tests/test_races.py", "tests/test_plans.py",
+    "tests/test_architecture.py", "tests/test_races.py", "tests/test_plans.py", "tests/test_benchmarks.py",
+    "tests/outbox/test_session.py", "tests/outbox/test_wake.py", "tests/jobs/test_connections.py", "tests/browser",
 )  # fmt: skip
+
+# Single tests that end a session they know by its number or name, or wait for a notification.
+LOSE_A_SESSION = (
+    "tests/jobs/test_atomic.py::test_a_connection_that_is_lost_while_the_task_runs_is_a_failure",
+    "tests/jobs/test_atomic.py::test_a_connection_that_is_lost_at_the_commit_leaves_it_to_the_fence",
+    "tests/jobs/test_pump.py::test_its_pump_survives_a_database_that_is_away",
+    "tests/jobs/test_pump.py::test_jobs_in_the_buffer_are_handed_back_after_a_lost_connection",
+    "tests/jobs/test_pump.py::test_the_job_that_runs_through_a_lost_connection_is_finished_under_its_old_number",
+    "tests/jobs/test_pump.py::test_what_is_handed_back_wakes_another_slot_and_other_workers",
+    "tests/jobs/test_pump.py::test_after_a_lost_connection_it_goes_on_under_a_new_number_and_nothing_is_lost",
+    "tests/outbox/test_relay.py::test_a_delivery_wakes_the_workers",
+    "tests/outbox/test_relay.py::test_a_relay_that_dies_in_the_middle_has_moved_nothing",
+    "tests/outbox/test_relay_command.py::test_a_relay_that_ran_once_leaves_no_connection_behind",
+    "tests/outbox/test_relay_command.py::test_a_relay_whose_connection_is_cut_goes_on",
+)
 
 
 def row(ground: Ground, report: Report) -> None:
@@ -63,7 +79,7 @@ def _soak(ground: Ground, report: Report, bouncer: Bouncer) -> None:
 def _suite(ground: Ground, report: Report, bouncer: Bouncer) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider",
-         *(f"--ignore={path}" for path in LOOK_AT_SESSIONS)],
+         *(f"--ignore={path}" for path in LOOK_AT_SESSIONS), *(f"--deselect={test}" for test in LOSE_A_SESSION)],
         cwd=ROOT,
         env={
             **{key: value for key, value in os.environ.items() if key not in ("DJANGO_SETTINGS_MODULE", "SIDE_FILE")},
