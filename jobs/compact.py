@@ -1,4 +1,4 @@
-"""Add up counts: what processes append every few seconds becomes a row a minute, later ten minutes, then an hour.
+"""Add up counts: what processes append every few seconds becomes a row a minute, later ten minutes, then hours.
 
 It takes rows that are old enough; it leaves their sums in fewer rows, in one transaction. Any number may do it at once:
 each takes only rows that no other is adding up. A crash undoes one batch.
@@ -15,7 +15,7 @@ from outbox.session import Session
 
 BATCH = 4000
 
-STEPS = ((60, 90), (600, 3 * 3600), (3600, 3 * 86_400))
+STEPS = ((60, 90), (600, 3 * 3600), (7200, 3 * 86_400), (21_600, 14 * 86_400))
 """Seconds that a row is to span, and the age from which it does."""
 
 TAKE = """DELETE FROM jobs_stat WHERE ctid = ANY(ARRAY(

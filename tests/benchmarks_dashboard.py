@@ -36,13 +36,14 @@ LOG = """INSERT INTO jobs_log (job, lease, number, at, level, logger, text, task
 SELECT id, 1, 1, ended_at, 20, 'shop', repeat('x', 80), task, '' FROM jobs_finishedjob
   CROSS JOIN generate_series(1, 20) WHERE state = 'dead'"""
 
-# As `compact` leaves them: minutes of the last hours, ten minutes of the last days, hours before.
+# As `compact` leaves them: minutes of the last hours, ten minutes of the last days, hours before that.
 STATS = """INSERT INTO jobs_stat (at, span, queue, task, outcome, version, count, waited, ran, waits, runs)
 SELECT at, 60, 'default', 'shop.tasks.t' || t, (ARRAY['succeeded', 'retrying'])[o], 'v1', 90, 9, 45,
   '10:20 11:30 12:30 14:8 20:2', '15:20 16:30 17:30 18:8 24:2'
 FROM (SELECT now() - n * interval '1 minute' AS at FROM generate_series(1, 180) AS n
   UNION ALL SELECT now() - n * interval '10 minutes' FROM generate_series(18, 432) AS n
-  UNION ALL SELECT now() - n * interval '1 hour' FROM generate_series(72, 720) AS n) AS times,
+  UNION ALL SELECT now() - n * interval '2 hours' FROM generate_series(36, 168) AS n
+  UNION ALL SELECT now() - n * interval '6 hours' FROM generate_series(56, 120) AS n) AS times,
   generate_series(0, 19) AS t, generate_series(1, 2) AS o"""
 
 

@@ -113,7 +113,7 @@ def test_counts_reach_the_table_and_are_added_up(ours: Session) -> None:
     assert compact(ours) is False
 
     row = Stat.objects.get()
-    assert (row.count, row.outcome, row.version, row.span) == (5, "succeeded", "v7", 3600)
+    assert (row.count, row.outcome, row.version, row.span) == (5, "succeeded", "v7", 21_600)
     assert row.at == datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert sum(merged([row.runs])) == 5 and sum(merged([row.waits])) == 5
 
