@@ -9,10 +9,11 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 
 from tests.support.browser import MISSING, appear, chromium, log_in, there_is_one
 from tests.support.committing import _django_db_helper  # noqa: F401
+from tests.support.wait import wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,19 +59,23 @@ class Browser:
         return found
 
     def click(self, selector: str) -> None:
-        for last in (False, False, True):
-            try:
-                element = self.find(selector)
-                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-                element.click()
-            except StaleElementReferenceException:  # the page has looked again in the middle of it
-                if last:
-                    raise
-            else:
-                return
+        wait_until(lambda: self._clicked(selector), within=5, what=f"{selector} can be clicked")
+
+    def _clicked(self, selector: str) -> bool:
+        try:
+            element = self.find(selector)
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+            element.click()
+        except (StaleElementReferenceException, NoSuchElementException):
+            return False  # the page was looking again, or on its way to the next one
+        return True
+
+    def write(self, selector: str, text: str) -> None:
+        """Into a field, once it is there."""
+        wait_until(lambda: self.all(selector), within=5, what=selector)[0].send_keys(text)
 
     def text(self) -> str:
-        return str(self.find("body").text)
+        return str(self.ask("return document.body ? document.body.innerText : ''"))
 
     def ask(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
