@@ -21,8 +21,8 @@ from outbox.wake import CHANNEL as WRITTEN
 from outbox.wake import QUIET_FOR
 
 PROMOTE_EVERY = 2.0
-"""Seconds between two looks for due jobs when none is known to be due sooner: whoever relayed or put off a job knows
-its time, so this is for jobs of a mover that has died."""
+"""Seconds between two looks for due jobs when none is known to be due sooner. Whoever relayed a job or put it off knows
+its time, so this is for the jobs of a mover that has died."""
 
 PROMOTE_SOON = 0.05
 """Seconds after a move, which may have brought jobs that are due sooner than any known."""

@@ -312,22 +312,22 @@ def test_keyed_messages_in_any_order_do_not_deadlock_two_relays(ours: Session) -
 
 
 def test_a_relay_that_delivers_one_by_one_does_not_deadlock_with_one_that_takes_all(ours: Session) -> None:
-    """One by one it takes the keys in the order of the messages, all in one transaction."""
+    """One by one it takes the keys in the order of the ids as well, though the messages came the other way round."""
     keys = sorted(("a", "b"), key=lambda key: id_for_key("tests.tasks.noop", key), reverse=True)
     for key in keys:
         keyed(key)
-    later_key_first = taken(ours, 2)
+    singly = sorted(taken(ours, 2), key=lambda message: message.uid)
     for key in keys:
         keyed(key)
 
     with open_transaction("one by one") as one:
         one.run(Query("SELECT set_config('deadlock_timeout', '50ms', true)"))
-        one.run_all(accept(later_key_first[:1]).queries)
+        one.run_all(accept(singly[:1]).queries)
         other = named("all")
         other.glance(Query("SET deadlock_timeout = '50ms'"))
         with meanwhile(relay.step, other, accept, 10) as moved:
             wait_until_blocked("all")
-            one.run_all(accept(later_key_first[1:]).queries)
+            one.run_all(accept(singly[1:]).queries)
             one.commit()
             assert moved.result() == (2, 0)
 

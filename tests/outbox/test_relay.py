@@ -517,6 +517,24 @@ def test_a_statement_that_takes_too_long_poisons_nothing() -> None:
     hurried.close()
 
 
+def test_one_by_one_they_go_in_the_order_of_their_ids(session: Session) -> None:
+    """Which is the order in which a whole batch takes its locks: so no two relays wait for one another."""
+    messages = [MessageFactory() for _ in range(3)]
+    messages += [MessageFactory(uid=UUID(int=n)) for n in (9, 3, 7)]
+    MessageFactory(uid=JobFactory().id)  # refused in the batch, so the step goes on one by one
+    seen: list[UUID] = []
+
+    def noting(batch: list[Written]) -> Delivery:
+        if len(batch) == 1:
+            seen.append(batch[0].uid)
+        return accept(batch)
+
+    step(session, noting, 10)
+
+    assert len(seen) == 7
+    assert seen == sorted(seen)
+
+
 def test_trouble_of_the_database_while_delivering_singly_poisons_nothing() -> None:
     tasks.noop.enqueue()
     MessageFactory(uid=JobFactory().id)  # refused in the batch, so the step goes on one by one
