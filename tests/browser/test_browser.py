@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 
 from jobs import pages
 from jobs.models import FinishedJob, Job, Note, Queue, Worker
@@ -24,7 +26,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def saw(browser: Browser, text: str) -> None:
-    wait_until(lambda: text in browser.text(), within=10, what=f"{text!r} on {browser.driver.current_url}")
+    def there() -> bool:
+        with suppress(StaleElementReferenceException, NoSuchElementException):  # between two pages
+            return text in browser.text()
+        return False
+
+    wait_until(there, within=20, what=f"{text!r} on {browser.driver.current_url}")
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------

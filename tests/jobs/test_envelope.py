@@ -172,7 +172,7 @@ def test_what_json_can_keep_comes_back(value: Any) -> None:
         (fractions.Fraction(1, 3), "of type fractions.Fraction"),
         (1j, "of type complex"),
         (uuid.UUID(int=1), "of type uuid.UUID"),
-        (pathlib.PurePosixPath("a"), "of type pathlib.PurePosixPath"),
+        (pathlib.PurePosixPath("a"), "PurePosixPath, which would not come back as it is"),
         (mark_safe("<b>"), "pass str(...) of it"),
         (lazystr("a"), "of type"),
         (Colour.RED, "pass str(...) of it"),
