@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
@@ -84,6 +85,9 @@ class AsyncSide:
         self._thread.start()
 
     def _run(self) -> None:
+        # SIGTERM is for the main thread. Just after a stop the kernel may give it to any that takes it, and the main
+        # one would sleep on without a look at what it is for.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
