@@ -58,9 +58,13 @@ ATTEMPTS = """noted AS (
     clock_timestamp() - age * interval '1 second', clock_timestamp()
   FROM moved WHERE kind <> '' ON CONFLICT (job, lease) DO NOTHING)"""
 
+# A coroutine that was cancelled alone does not know by whom: the wish that its slot was told of still stands there.
+SAID = """coalesce((SELECT nullif(reason, '') FROM jobs_cancellation AS wish WHERE wish.job = job.id
+    AND o.state = 'cancelled'), o.error) AS error"""
+
 DIE = f"""WITH {OUTCOMES}, moved AS (
   DELETE FROM jobs_job AS job USING o WHERE {FENCE}
-  RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.frame, o.age, o.state, o.attempts,
+  RETURNING job.id, job.lease, job.worker, o.number, o.kind, {SAID}, o.traceback, o.frame, o.age, o.state, o.attempts,
     o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.version, job.at_most_once,
     job.max_attempts, job.depth, job.parent, job.origin, job.idempotency_key, job.enqueued_at, job.run_after,
     job.ready_at),
