@@ -164,6 +164,8 @@ def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool =
     """Count the outcomes that were written, by their `ids` (None is all of them), and log a line for each that is worth
     one; `doubtful` when a lost connection may have written them before."""
     tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
+    if ids is not None and not doubtful and len(ids) < len(outcomes):
+        tally.drop(o for o in outcomes if o.id not in ids)
     now = time.monotonic()
     info = logger.isEnabledFor(logging.INFO)
     for o in outcomes:
