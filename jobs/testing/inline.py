@@ -113,7 +113,7 @@ def _claim() -> list[Claimed]:
     if not lanes.queues:
         return []
     turn = lanes.next()
-    return claims.read(_run(claims.claim(WORKER, random.getrandbits(62), turn, 1)), turn)  # noqa: S311
+    return claims.read(_run(claims.claim(WORKER, random.getrandbits(62), turn, 1)), turn)
 
 
 def _attempt(job: Claimed) -> tuple[Outcome, BaseException | None]:

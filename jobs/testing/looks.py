@@ -86,11 +86,11 @@ def _waiting() -> Iterable[Enqueued]:
 
 
 def assert_enqueued(task: Task[Any, Any], *args: Any, times: int | None = None, **kwargs: Any) -> Enqueued:
-    """Raise AssertionError unless a job of `task` with these arguments was enqueued and has not ended; returns the last.
+    """Raise AssertionError unless a job of `task` with these arguments was enqueued and has not ended.
 
-    Without arguments any call counts. Positional and keyword arguments are the same where they mean the same, defaults
-    included. `times` says how many there must be; otherwise one or more. Look at the job that is returned for its
-    options: `assert_enqueued(remind, 7).priority`.
+    It returns the last such job; look there for its options: `assert_enqueued(remind, 7).priority`. Without arguments
+    any call counts. Positional and keyword arguments are the same where they mean the same, defaults included. `times`
+    says how many there must be; otherwise one or more.
     """
     if times is not None and times < 1:
         raise ValueError(f"times={times}: assert_not_enqueued says that there are none.")

@@ -212,8 +212,8 @@ class InATestCase(TestCase):
             remind.enqueue(2)
             transaction.set_rollback(True)
         assert [str(job) for job in enqueued()] == [f"{remind.name}(1)"]
+        Effect.objects.create(pk=1, note="one")
         with pytest.raises(IntegrityError), transaction.atomic():
-            Effect.objects.create(pk=1, note="one")
             Effect.objects.create(pk=1, note="two")
         assert run_jobs().states == {"succeeded": 1}
 
@@ -347,7 +347,8 @@ def test_the_fixtures_are_there_without_a_word_under_xdist_too(tmp_path: Path) -
             ROOT / "pyproject.toml",
             "--rootdir",
             tmp_path,
-            *arguments,
+            "-n",
+            "2",
             tmp_path,
         ],
         cwd=ROOT,
