@@ -21,6 +21,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobs.callback import Callback as Callback
+    from jobs.callback import Ended as Ended
     from jobs.context import JobContext as JobContext
     from jobs.declare import task as task
     from jobs.errors import GiveUp as GiveUp
@@ -31,9 +33,23 @@ if TYPE_CHECKING:
     from jobs.handle import JobHandle as JobHandle
     from jobs.tasks import Task as Task
 
-__all__ = ["GiveUp", "JobContext", "JobHandle", "RetryAfter", "Task", "TimedOut", "aget", "get", "task"]
+__all__ = [
+    "Callback",
+    "Ended",
+    "GiveUp",
+    "JobContext",
+    "JobHandle",
+    "RetryAfter",
+    "Task",
+    "TimedOut",
+    "aget",
+    "get",
+    "task",
+]
 
 _HOMES = {
+    "Callback": "jobs.callback",
+    "Ended": "jobs.callback",
     "GiveUp": "jobs.errors",
     "JobContext": "jobs.context",
     "JobHandle": "jobs.handle",
