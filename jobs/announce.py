@@ -1,9 +1,9 @@
 """Send the signals about outcomes that are committed, in a thread of their own.
 
-It takes what `finish` has written; it leaves it with the receivers, which are the application's code: one that raises is
-logged, one that hangs keeps later signals waiting and nothing else, no claim, no outcome and no heartbeat. The process
-that has written an outcome sends: the slot that ran the job, or the keeper of the worker that found it lost or timed
-out. A crash loses what was not sent yet. Without a receiver there is no thread.
+It takes what `finish` has written; it leaves it with the receivers, which are the application's code: one that raises
+is logged, one that hangs keeps later signals waiting and nothing else, no claim, no outcome and no heartbeat. The
+process that has written an outcome sends: the slot that ran the job, or the keeper of the worker that found it lost or
+timed out. A crash loses what was not sent yet. Without a receiver there is no thread.
 """
 
 from __future__ import annotations

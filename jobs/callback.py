@@ -15,9 +15,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from jobs.conf import jobs_settings
-from jobs.envelope import check_json
 from jobs.errors import InvalidArguments, InvalidOption
 from jobs.ids import id_for_key
+from jobs.pack import pack
 
 if TYPE_CHECKING:
     from jobs.tasks import Task
@@ -65,9 +65,7 @@ class Callback:
             )
         if ENDED in self.kwargs:
             raise InvalidArguments(f"{name} as a callback: {ENDED!r} is given by the worker that ends the job.")
-        problem = check_json(list(self.args), "args") or check_json(dict(self.kwargs), "kwargs")
-        if problem is not None:
-            raise InvalidArguments(f"{name} as a callback: {problem}.")
+        pack(f"{name} as a callback", self.args, self.kwargs)
         self.task.check_call(self.args, {**self.kwargs, ENDED: {}} if self.wants_ended else self.kwargs)
 
     @cached_property

@@ -6,25 +6,23 @@ the caller. It writes nothing itself.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.callback import callbacks_of, levels
 from jobs.conf import jobs_settings
 from jobs.context import current
-from jobs.envelope import VERSION, check_json, dumps, pack_body
-from jobs.errors import InvalidArguments, InvalidOption, PayloadTooLarge, TooDeep
+from jobs.envelope import VERSION, dumps
+from jobs.errors import InvalidArguments, InvalidOption, TooDeep
 from jobs.ids import new_id
 from jobs.keys import Identity, identify, require_key
 from jobs.options import check_key
 from jobs.origin import origin, request
+from jobs.pack import pack
 from outbox.write import Draft
 
 if TYPE_CHECKING:
     from jobs.tasks import Task
-
-logger = logging.getLogger("jobs")
 
 Call = tuple[Any, ...] | Mapping[str, Any]
 """One call for `enqueue_many`: a tuple of positional arguments, or a dict of keyword arguments."""
@@ -62,7 +60,7 @@ def draft(
 ) -> Draft:
     """The message of one call; `identity` is what its idempotency key comes to."""
     task.check_call(args, kwargs)
-    body = pack(task, args, kwargs)
+    body = pack(task.name, args, kwargs)
     headers = task.fixed_headers
     if identity is None:
         uid = new_id()
@@ -120,16 +118,6 @@ def _nth(n: int, task: Task[Any, Any], call: Call, identity: Identity | None) ->
     )
 
 
-def pack(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """The body, where JSON keeps the arguments exactly and they are not too large."""
-    problem = check_json(list(args), "args") or (check_json(dict(kwargs), "kwargs") if kwargs else None)
-    if problem is not None:
-        raise InvalidArguments(f"{task.name}: {problem}.")
-    body = pack_body(args, kwargs)
-    check_size(task, len(body) if body.isascii() else len(body.encode()))
-    return body
-
-
 def check_depth(task: Task[Any, Any], depth: int) -> None:
     """Raise TooDeep where the job, or what it is to call back, would be too far down a chain of jobs."""
     deepest, limit = depth + (levels(task) if task.calls_back else 0), jobs_settings().MAX_DEPTH
@@ -138,14 +126,3 @@ def check_depth(task: Task[Any, Any], depth: int) -> None:
             f"{task.name}{' would have a callback that' if deepest > depth else ''} would be job {deepest} in a chain"
             f' of jobs that enqueue jobs; JOBS["MAX_DEPTH"] is {limit}. A chain without an end? Else raise the limit.'
         )
-
-
-def check_size(task: Task[Any, Any], size: int) -> None:
-    settings = jobs_settings()
-    if size > settings.MAX_PAYLOAD:
-        raise PayloadTooLarge(
-            f'{task.name}: the arguments are {size:,} bytes of JSON; JOBS["MAX_PAYLOAD"] is'
-            f" {settings.MAX_PAYLOAD:,}. Pass an id or a file name instead of the data."
-        )
-    if size > settings.WARN_PAYLOAD:
-        logger.warning("%s: the arguments are %s bytes of JSON; pass an id or a file name", task.name, f"{size:,}")

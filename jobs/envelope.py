@@ -279,5 +279,5 @@ def _callbacks(given: Any) -> str:
         if type(each.get("ended", True)) is not bool:
             raise ValueError(f"ended {each['ended']!r}")
         if (uid := each.get("uid")) is not None:
-            UUID(uid)
+            UUID(str(uid))
     return dumps(given)

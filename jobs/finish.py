@@ -165,8 +165,8 @@ LEVELS = {
 
 
 def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool = False) -> None:
-    """Count the outcomes that were written, by their `ids` (None is all of them), have their signals sent, and log a line
-    for each that is worth one; `doubtful` when a lost connection may have written them before."""
+    """Count the outcomes that were written, by their `ids` (None is all of them), have their signals sent, and log a
+    line for each that is worth one; `doubtful` when a lost connection may have written them before."""
     tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
     announce(outcomes, ids)
     now = time.monotonic()

@@ -108,6 +108,9 @@ class Task(Generic[P, R]):
                 f" the queue's database ({jobs_settings().DATABASE!r}). Leave database= out, or atomic=True."
             )
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"{self.name} is a task: .enqueue(...) runs it in a worker, .call(...) runs it here and now.")
 

@@ -235,6 +235,24 @@ async def async_effect_once(note: str) -> None:
     await Effect.objects.aget_or_create(note=note)
 
 
+# What is called back, and what asks first.
+
+
+@task
+def tell_end(mark: str, *, ended: dict[str, object]) -> None:
+    append(f"{mark} {ended['job_id']} {ended['outcome']} {ended['result']}")
+
+
+def still_wanted(mark: str) -> bool:
+    append(f"{mark} asked")
+    return not Effect.objects.filter(note=mark).exists()
+
+
+@task(only_if=still_wanted, on_complete=tell_end.callback("reminder"))
+def remind(mark: str) -> None:
+    append(f"{mark} reminded")
+
+
 from tests.benchmarks import tasks as timed  # noqa: E402, F401  and those that are timed
 
 # A worker of an older release: it knows none of these tasks, or an older version of one.
