@@ -14,6 +14,8 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.formats import date_format
+from django.utils.timezone import localtime, now
 
 from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
 
@@ -231,6 +233,15 @@ class Key(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} {self.key}"
+
+    def holds(self, *, lives: bool) -> str:
+        """How long, in words; `lives`: its job has not ended."""
+        if self.until == "finished":
+            return "until its job has ended" if lives else "no more: its job has ended"
+        if self.expires_at is None:
+            return "for good"
+        when = date_format(localtime(self.expires_at), "DATETIME_FORMAT")
+        return f"until {when}" if self.expires_at > now() else f"no more, since {when}"
 
 
 class Worker(models.Model):
