@@ -25,8 +25,8 @@ class JobsAdmin(Edits, Acts):
 class KeyAdmin(ReadOnlyAdmin):
     """Idempotency keys, to look up which job a key has become, and to forget one."""
 
-    list_display = ["key", "task", "job", "accepted_at", "holds"]
-    fields = ["key", "task", "job", "accepted_at", "holds", "generation"]
+    list_display = ["key", "holds", "task", "job", "accepted_at"]
+    fields = ["key", "holds", "task", "job", "accepted_at", "generation"]
     search_fields = ["=id", "=key", "=task"]
     search_help_text = "The key, the dotted name of the task, or the id of the job, each as a whole."
     ordering = ["-accepted_at"]
