@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobs.context import JobContext as JobContext
     from jobs.declare import task as task
     from jobs.errors import GiveUp as GiveUp
+    from jobs.errors import InvalidResult as InvalidResult
     from jobs.errors import RetryAfter as RetryAfter
     from jobs.errors import TimedOut as TimedOut
     from jobs.find import aget as aget
@@ -37,6 +38,7 @@ __all__ = [
     "Callback",
     "Ended",
     "GiveUp",
+    "InvalidResult",
     "JobContext",
     "JobHandle",
     "RetryAfter",
@@ -51,6 +53,7 @@ _HOMES = {
     "Callback": "jobs.callback",
     "Ended": "jobs.callback",
     "GiveUp": "jobs.errors",
+    "InvalidResult": "jobs.errors",
     "JobContext": "jobs.context",
     "JobHandle": "jobs.handle",
     "RetryAfter": "jobs.errors",

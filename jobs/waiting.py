@@ -53,9 +53,9 @@ def waiting(outbox: str) -> Iterator[Waiting | Broken]:
             yield from _callbacks(message.uid, headers.callbacks)
     jobs = Job.objects.using(jobs_settings().DATABASE).order_by("pk")
     columns = jobs.values_list("id", "task", "state", "version", "arguments", "callbacks")
-    for *row, callbacks in columns.iterator(chunk_size=PAGE):
-        yield Waiting(*row)
-        yield from _callbacks(row[0], callbacks)
+    for job_id, task, state, version, arguments, callbacks in columns.iterator(chunk_size=PAGE):
+        yield Waiting(job_id, task, state, version, arguments)
+        yield from _callbacks(job_id, callbacks)
 
 
 def _callbacks(job_id: UUID, text: str | None) -> Iterator[Waiting | Broken]:
