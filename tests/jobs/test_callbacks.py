@@ -452,6 +452,16 @@ def test_no_callback_would_be_deeper_than_the_limit(ours: Session, depth: int, l
     assert Message.objects.count() == fits
 
 
+def test_nor_one_of_a_job_that_no_job_enqueues(ours: Session, settings: Any) -> None:
+    settings.JOBS = {**settings.JOBS, "MAX_DEPTH": 1}
+    once = tasks.noop.using(on_complete=tasks.noop)
+    once.enqueue()
+
+    with pytest.raises(TooDeep, match="job 2 in a chain"):
+        tasks.noop.using(on_complete=once.callback()).enqueue()
+    assert Message.objects.count() == 1
+
+
 # What the gate takes from others -------------------------------------------------------------------------------------
 
 GOOD: dict[str, Any] = {
