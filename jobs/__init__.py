@@ -21,6 +21,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobs.callback import Callback as Callback
+    from jobs.callback import Ended as Ended
     from jobs.context import JobContext as JobContext
     from jobs.declare import task as task
     from jobs.errors import GiveUp as GiveUp
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from jobs.tasks import Task as Task
 
 __all__ = [
+    "Callback",
+    "Ended",
     "GiveUp",
     "InvalidResult",
     "JobContext",
@@ -46,6 +50,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "jobs.callback",
+    "Ended": "jobs.callback",
     "GiveUp": "jobs.errors",
     "InvalidResult": "jobs.errors",
     "JobContext": "jobs.context",

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from uuid import UUID
 
+from jobs.announce import drain
 from jobs.board import Board, Phase
 from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL
@@ -161,6 +162,7 @@ class Keeper:
         self._session.run(Query(LEAVE, (self._board.worker,)))
         self._journal.step(self._session, hurry=True)
         self._session.close()
+        drain()
         self._finished = True
         return 0.0
 

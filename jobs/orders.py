@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from jobs.announce import cancelled
 from jobs.board import ALL_QUEUES, Board
 from jobs.operate import CANCEL
 from jobs.verdict import Channel
@@ -52,7 +53,7 @@ class Orders:
             if lease is None:
                 over.append(job)  # it has ended, by itself or because it was told to
             elif owner is None:
-                session.run(Query(CANCEL, ([job], reason)))
+                cancelled(session.run(Query(CANCEL, ([job], reason))), reason)
             elif owner == worker:
                 told.add((str(job), lease))
                 if (str(job), lease) not in self._told:

@@ -265,7 +265,7 @@ class Pump:
                 self._kept.difference_update(outcome.id for outcome in outcomes)
                 self._child.keep(self._kept)
             self._board.wake_idle(sum(outcome.state == "ready" for outcome in outcomes))
-            if any(outcome.state == "retrying" for outcome in outcomes):
+            if any(outcome.state == "retrying" or outcome.calls_back for outcome in outcomes):
                 self._board.wake_mover()
 
     def _took(self, jobs: list[Claimed]) -> float:
@@ -295,7 +295,7 @@ class Pump:
         while self._unwritten:
             outcome = self._unwritten[0]
             bare = outcome._replace(result=None, error="(what it said could not be stored)", traceback="")
-            end = bare._replace(state="dead", delay=0.0, error="(its outcome could not be stored)")
+            end = bare._replace(state="dead", delay=0.0, error="(its outcome could not be stored)", calls_back=False)
             for attempt in (outcome, bare, end):
                 try:
                     ids = written(self._session.run_all(self._write([attempt])))

@@ -37,7 +37,7 @@ STRAYS_EVERY = 5
 """Looks between two for jobs whose worker was buried by somebody who then died himself."""
 
 FACTS = """id, task, lease, claimer, attempts, crashes, max_attempts, at_most_once, queue, priority, source_name,
-  idempotency_key, depth, ready_at"""
+  idempotency_key, depth, ready_at, callbacks IS NOT NULL"""
 
 OF_VERDICT = f"SELECT {FACTS} FROM jobs_job WHERE id = ANY(%s::uuid[]) AND state = 'running' AND worker = %s"
 
@@ -80,6 +80,7 @@ class Held(NamedTuple):
     idempotency_key: str
     depth: int
     ready_at: datetime | None
+    calls_back: bool
 
 
 def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: JobsSettings) -> None:

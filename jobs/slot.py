@@ -17,6 +17,7 @@ import traceback
 from typing import Any
 
 from jobs.aio import AsyncSide, Placed
+from jobs.announce import drain
 from jobs.atomic import execute_atomic
 from jobs.board import Board
 from jobs.claim import Claimed, Lanes
@@ -70,6 +71,7 @@ class Slot:
         except TimeLimit:
             self._park()
         pump.close()
+        drain()
         minding.join(5)
         return 0
 
@@ -120,6 +122,8 @@ class Slot:
         outcome: Outcome | None
         if task.atomic:
             outcome = execute_atomic(job, task, self._settings, started, self._board.worker)
+            if job.calls_back and outcome is None:
+                self._board.wake_mover()
         else:
             outcome = execute(job, task, self._settings, started)
         tidy_connections()

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from jobs import JobContext, task
+from jobs import GiveUp, JobContext, task
 from jobs.declare import registry
 from tests.models import Effect
 from tests.support.side_file import append
@@ -233,6 +233,38 @@ def note_of_the_process(context: JobContext) -> None:
 @task
 async def async_effect_once(note: str) -> None:
     await Effect.objects.aget_or_create(note=note)
+
+
+# What is called back, and what asks first.
+
+
+@task
+def tell_end(mark: str, *, ended: dict[str, object]) -> None:
+    append(f"{mark} {ended['job_id']} {ended['outcome']} {ended['result']}")
+
+
+@task(timeout=0.3, max_attempts=2, backoff=0, takes_context=True, on_complete=tell_end.callback("ended"))
+def end_somehow(context: JobContext, how: str) -> str:
+    """Ends in every way there is, some of them only after a kill."""
+    if how == "hangs":
+        time.sleep(3600)
+    if how == "kills" or (how == "kills once" and context.lease == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "fails" or (how == "fails once" and context.attempt == 1):
+        raise ValueError("no")
+    if how == "gives up":
+        raise GiveUp("no")
+    return how
+
+
+def still_wanted(mark: str) -> bool:
+    append(f"{mark} asked")
+    return not Effect.objects.filter(note=mark).exists()
+
+
+@task(only_if=still_wanted, on_complete=tell_end.callback("reminder"))
+def remind(mark: str) -> None:
+    append(f"{mark} reminded")
 
 
 from tests.benchmarks import tasks as timed  # noqa: E402, F401  and those that are timed

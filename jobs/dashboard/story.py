@@ -16,7 +16,7 @@ from jobs.declare import registry
 from jobs.envelope import unpack_body, unpack_headers
 from jobs.frames import Fold, folds
 from jobs.handle import JobProgress, progress_of
-from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, LogLine, Note, Progress, State
+from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, Key, LogLine, Note, Progress, State
 from jobs.redact import named, redacted, redacted_call
 from jobs.tasks import Task
 from outbox.errors import Undeliverable
@@ -28,6 +28,10 @@ MOST_ATTEMPTS, MOST_LINES, MOST_CHILDREN, MOST_PARENTS = 100, 300, 25, 20
 CHILDREN = f"""SELECT id, task, source_name, state FROM jobs_job WHERE parent = %s
 UNION ALL SELECT id, task, source_name, state FROM jobs_finishedjob WHERE parent = %s
 ORDER BY id LIMIT {MOST_CHILDREN + 1}"""
+
+CALLED = f"""SELECT * FROM (SELECT id, task, source_name, state, parent, origin FROM jobs_job
+  UNION ALL SELECT id, task, source_name, state, parent, origin FROM jobs_finishedjob) AS job
+WHERE parent = %s AND starts_with(origin, 'on_') ORDER BY id LIMIT {MOST_CHILDREN}"""
 
 PARENT = """SELECT id, task, source_name, state, parent, origin FROM jobs_job WHERE id = %s
 UNION ALL SELECT id, task, source_name, state, parent, origin FROM jobs_finishedjob WHERE id = %s LIMIT 1"""
@@ -58,6 +62,15 @@ class Try:
 
 
 @dataclass(frozen=True)
+class Calls:
+    """A callback, and the jobs it has become: one for each time the job has ended like that."""
+
+    on: str
+    task: str
+    jobs: list[Found]
+
+
+@dataclass(frozen=True)
 class Story:
     """What the page of a job shows."""
 
@@ -76,10 +89,16 @@ class Story:
     parents: list[Found]
     children: list[Found]
     origin: str
+    callbacks: list[Calls]
+    key: Key | None
 
     @property
     def state_label(self) -> str:
         return str(State(self.state).label)
+
+    @property
+    def key_holds(self) -> str:
+        return self.key.holds(lives=isinstance(self.job, Job)) if self.key is not None else ""
 
     @property
     def label(self) -> str:
@@ -122,6 +141,8 @@ def story(job_id: UUID) -> Story | None:
         parents,
         rows(CHILDREN, (job_id, job_id)),
         origin or next((parent.origin for parent in parents if parent.origin), ""),
+        _callbacks(job) if job is not None and job.callbacks else [],
+        Key.objects.using(alias).filter(pk=job_id).first(),
     )
 
 
@@ -146,6 +167,15 @@ def _message(job_id: UUID) -> Found | None:
                 set_aside_at=getattr(row, "set_aside_at", None),
             )
     return None
+
+
+def _callbacks(job: Job | FinishedJob) -> list[Calls]:
+    try:
+        kept = [(str(each["on"]), str(each["headers"]["task"])) for each in json.loads(job.callbacks or "")]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    called = rows(CALLED, (job.pk,))
+    return [Calls(on, task, [one for one in called if one.origin.startswith(f"on_{on} of ")]) for on, task in kept]
 
 
 def _parents(parent: UUID | None) -> list[Found]:

@@ -21,7 +21,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from jobs.context import JobContext, current
+from jobs.context import current
 from jobs.ids import new_id
 from jobs.tasks import Task
 from jobs.testing import snapshot
@@ -137,17 +137,7 @@ class Call(NamedTuple):
 
     def _execute(self) -> None:
         task = self.task
-        context = JobContext(
-            self.job_id,
-            task.idempotency_key or "",
-            1,
-            task.max_attempts,
-            task.name,
-            task.queue_name,
-            task.priority,
-            task.source_name or task.name,
-            0,
-        )
+        context = task.context(self.job_id)
         token = current.set(context)
         try:
             task.run_with(context, self.args, self.kwargs)

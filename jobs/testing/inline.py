@@ -132,7 +132,7 @@ def _attempt(job: Claimed) -> tuple[Outcome, BaseException | None]:
             undo()
     for query in [*said_in(notebook), *finish([outcome], WORKER)]:
         _run(query)
-    if outcome.state != "succeeded" and not raised:
+    if outcome.state not in ("succeeded", "cancelled") and not raised:  # cancelled: its condition said no
         raised.append(JobsError(f"job {job.id} of {job.task} is {outcome.state}: {outcome.error}"))
     return outcome, raised[0] if raised else None
 

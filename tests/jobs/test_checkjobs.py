@@ -10,6 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from jobs.draft import headers_of
 from tests import tasks
 from tests.factories import FinishedJobFactory, JobFactory, MessageFactory
 
@@ -98,3 +99,20 @@ def test_json_lists_all() -> None:
 def test_a_database_that_is_not_configured() -> None:
     with pytest.raises(CommandError, match=r"settings\.DATABASES has"):
         check("--database", "nowhere")
+
+
+def test_what_a_job_is_to_call_back_is_looked_at_too() -> None:
+    last = tasks.noop.using(on_success=tasks.add.callback(1, 2))
+    job = tasks.noop.using(on_failure=tasks.tell_end.callback("x"), on_complete=last).enqueue()
+    assert check() == (0, "All 4 jobs that have not ended would run with this code.\n")
+    callbacks = json.dumps(headers_of(tasks.noop.using(on_failure=tasks.tell_end.callback("x")))["callbacks"])
+    waiting = JobFactory(callbacks=callbacks.replace("tell_end", "told_end"))
+    JobFactory(callbacks=callbacks.replace('"x"', ""))
+
+    status, said = check("--json")
+
+    assert status == 1
+    assert [(row["id"], row["task"], row["state"]) for row in json.loads(said)["broken"]][:1] == [
+        (str(waiting.id), "tests.tasks.told_end", "on_failure")
+    ]
+    assert len(json.loads(said)["broken"]) == 2 and str(job.id) not in said

@@ -66,6 +66,8 @@ def fill_all(text: Callable[[str], str] = lambda field: field, **limits: int) ->
         "origin": cut("POST /orders/, user 5 anna", 300),
         "arguments": json.dumps({"args": [text("an argument"), 7], "kwargs": {text("name")[:80]: [text("value")]}}),
     }
+    called = {"on": text("success"), "headers": {"task": cut("shop.tasks.tell", 200)}}
+    columns["callbacks"] = json.dumps([called])
     jobs: dict[str, UUID] = {}
     for state, made in (
         ("ready", JobFactory(**columns)),
@@ -90,7 +92,9 @@ def fill_all(text: Callable[[str], str] = lambda field: field, **limits: int) ->
         )
         LogLineFactory(job=made.id, text=text("one line"), logger=cut("shop.mail", 100), task=columns["task"])
         NoteFactory(job=made.id, by=cut("anna", 150), deed=cut("requeued", 20), reason=cut("mended", 300))
+        KeyFactory(id=made.id, task=columns["task"], key=cut("order-42", 200))
         JobFactory(**columns, parent=made.id)
+        JobFactory(**{**columns, "origin": f"on_{text('success')} of it"[:300]}, parent=made.id)
     ProgressFactory(job=jobs["running"], text=cut("a third", 200))
     ProgressFactory(job=jobs["succeeded"], text=cut("all of it", 200))
     jobs["set_aside"] = SetAsideMessageFactory(error=text("the headers are not JSON"), body=text("a body")).uid
