@@ -15,11 +15,11 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
+from jobs.records import Block, Cancellation, LogLine, Note, Progress, Queue, Stat
 
 __all__ = [
-    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
-    "Note", "Progress", "Queue", "Stat", "State", "Worker",
+    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Block", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key",
+    "LogLine", "Note", "Progress", "Queue", "Stat", "State", "Worker",
 ]  # fmt: skip
 
 
