@@ -1,8 +1,8 @@
 """Background blocks: what a `{% background %}` tag has rendered is enqueued here, and rendered here by a worker.
 
-It takes a recipe and plain values; it leaves one message, and the block's signed source where no row has it yet, both in
-the caller's transaction. A crash there is the caller's rollback. In the worker it is a task like any other: nothing of
-the request is there, what the template gives is thrown away, and a crash is the job's next attempt.
+It takes a recipe and plain values; it leaves one message, and the block's signed source where no row has it yet, both
+in the caller's transaction. A crash there is the caller's rollback. In the worker it is a task like any other: nothing
+of the request is there, what the template gives is thrown away, and a crash is the job's next attempt.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from outbox.conf import outbox_settings
 from outbox.write import alias_for, in_transaction
 
 TRUSTED_FOR = timedelta(days=1)
-"""A stored source that was used within this time is relied on; retention lets go of it two days later at the earliest."""
+"""A stored source used within this time is relied on; retention lets go of it after two days at the earliest."""
 
 Reference = dict[str, str]
 """What stands in a job: `{"digest": ...}` of a stored block, or `{"recipe": text, "signature": ...}` as a whole."""
@@ -92,8 +92,8 @@ def fetch(template: Reference) -> Recipe:
         if verifies(text, signature):
             return read(text)
     raise GiveUp(
-        "the signature of this block does not fit: the row was not written by this site, or SECRET_KEY has changed since"
-        " (keep the old key in SECRET_KEY_FALLBACKS until such jobs have run)"
+        "the signature of this block does not fit: the row was not written by this site, or SECRET_KEY has changed"
+        " since (keep the old key in SECRET_KEY_FALLBACKS until such jobs have run)"
     )
 
 

@@ -20,10 +20,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from jobs.dashboard import counts, failures, filters, listing, state, story, trends
+from jobs.dashboard import block, counts, failures, filters, listing, state, story, trends
 from jobs.dashboard.failures import Group
 from jobs.dashboard.look import TooSlow
 from jobs.models import State
+from jobs.recipe import RENDER
 from outbox.admin import ReadOnlyAdmin
 
 TABS = ("overview", "jobs", "failures", "queues", "workers")
@@ -124,6 +125,8 @@ class Pages(ReadOnlyAdmin):
             "may_view_body": request.user.has_perm("outbox.view_body"),
             "verbs": self.verbs_for(request, told.state),
         }
+        if told.job is not None and told.job.task == RENDER:
+            context["block"] = block.block(told.job)
         if may and told.job is not None:
             context["arguments"] = story.arguments_tree(told.job, told.task)
             result = getattr(told.job, "result", None)

@@ -52,7 +52,7 @@ FROM old WHERE block.id = old.id"""
 
 # Of two rows of one block the later one is enough once nobody can have relied on the earlier alone.
 BLOCKS = """DELETE FROM jobs_block WHERE id = ANY(ARRAY(SELECT id FROM jobs_block AS block
-  WHERE used_at < statement_timestamp() - %s
+  WHERE used_at < statement_timestamp() - %s::interval
     OR written_at < statement_timestamp() - %s AND EXISTS (SELECT 1 FROM jobs_block AS later
       WHERE later.digest = block.digest AND later.signature = block.signature AND later.id > block.id)
   ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))

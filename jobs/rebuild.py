@@ -1,8 +1,8 @@
 """Take a block out of a template as source, and make a template of it again, to the letter of its tags.
 
-It takes the tokens between `{% background %}` and `{% endbackground %}`; it leaves text that gives the same tokens on the
-same lines, and the libraries that were loaded where the block stands. A template made from a string has no name and its
-tokens, outside DEBUG, no position, so the tokens are all there is to go by. Touches no database.
+It takes the tokens between `{% background %}` and `{% endbackground %}`; it leaves text that gives the same tokens on
+the same lines, and the libraries that were loaded where the block stands. A template made from a string has no name
+and its tokens, outside DEBUG, no position, so the tokens are all there is to go by. Touches no database.
 """
 
 from __future__ import annotations

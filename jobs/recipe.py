@@ -1,8 +1,8 @@
 """What a `{% background %}` tag asks a worker to render, as one signed text.
 
-It takes what the tag knows at its render: which engine, the block's source with its libraries or the partial's name. It
-leaves a text whose digest names it and whose signature only this site's SECRET_KEY makes, so that a row can name a block
-or a partial that was really written in a template, and never bring one. Pure; a crash here is the caller's.
+It takes what the tag knows at its render: which engine, the block's source with its libraries or the partial's name.
+It leaves a text whose digest names it and whose signature only this site's SECRET_KEY makes, so that a row can name a
+block or a partial that was really written in a template, and never bring one. Pure; a crash here is the caller's.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def do_background(parser: Any, token: Any) -> BackgroundNode:
     _, *bits = token.split_contents()
     if wrong := next((bit for bit in bits if bit.endswith((":", ",")) or bit == "="), None):
         raise TemplateSyntaxError(
-            f"{{% background %}}: {wrong!r} is another system's spelling. Django's is {USAGE}: name=value, no colons, no"
-            " commas."
+            f"{{% background %}}: {wrong!r} is another system's spelling. Django's has no colons and no"
+            f" commas: {USAGE}."
         )
     line = token.lineno or 1
     partial = None if is_block(token.contents) else bits.pop(0)
@@ -137,7 +137,9 @@ def _partial(bit: str, parser: Any) -> Any:
     if _constant(expression):
         value = expression.var
         if not isinstance(value, str) or not value:
-            raise TemplateSyntaxError(f"{{% background %}}: {bit} is no name of a template. The tag is written {USAGE}.")
+            raise TemplateSyntaxError(
+                f"{{% background %}}: {bit} is no name of a template. The tag is written {USAGE}."
+            )
         engine = engine_of(parser)
         if engine is not None and not _is_there(engine, value):
             raise TemplateSyntaxError(f"{{% background %}}: there is no template {str(value)!r}.")
@@ -197,14 +199,14 @@ class BackgroundNode(Node):
                 f"{self.where}: its engine is none of settings.TEMPLATES, so a worker could not find it. Render it with"
                 " an engine from there."
             )
-        where = {"engine": alias, "name": self.name, "line": self.line, "autoescape": bool(context.autoescape)}
+        escapes = bool(context.autoescape)
         if self.partial is None:
-            return Recipe(**where, source=self.source, loads=self.loads)
+            return Recipe(alias, self.name, self.line, escapes, source=self.source, loads=self.loads)
         name = self._value("the template", self.partial, context)
         if not isinstance(name, str) or not name:
             raise InvalidArguments(f"{self.where}: {self.partial} is {name!r}, which is no name of a template.")
         engine.get_template(name)  # raises TemplateDoesNotExist here, and not tomorrow in a worker
-        return Recipe(**where, partial=name)
+        return Recipe(alias, self.name, self.line, escapes, partial=name)
 
     def _option(self, name: str, expression: Any, context: Any) -> Any:
         value = self._value(name, expression, context)
@@ -228,11 +230,13 @@ class BackgroundNode(Node):
         if isinstance(value, Model):
             key = name if name.endswith("_id") else f"{name}_id"
             raise InvalidArguments(
-                f"{self.where}: {name}={expression} is a {value._meta.label}, and a job gets plain values only. Pass its"
-                f" key, {key}={expression}.id, and load it in the job."
+                f"{self.where}: {name}={expression} is a {value._meta.label}, and a job gets plain values only. Pass"
+                f" its key, {key}={expression}.id, and load it in the job."
             )
         if (problem := check_json(value, name)) is not None:
-            raise InvalidArguments(f"{self.where}: {name}={expression}: {problem}.{_filter_for(value, str(expression))}")
+            raise InvalidArguments(
+                f"{self.where}: {name}={expression}: {problem}.{_filter_for(value, str(expression))}"
+            )
 
 
 def _filter_for(value: Any, expression: str) -> str:
