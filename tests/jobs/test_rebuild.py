@@ -36,7 +36,7 @@ CORPUS = {
     "block": "{% block name %}in {{ a }}{% endblock %}{% block other %}{% endblock other %}",
     "include": "{% include 'tests/letter.html' with name=a %}{% include 'tests/letter.html' only %}",
     "extends": "{% extends 'tests/frame.html' %}{% block middle %}{{ block.super }} {{ a }}{% endblock %}",
-    "braces": "{ {a} {{% if a %}x{% endif %}\n}} }} %} {# #} {{ a }}} {{{ a }}",
+    "braces": "{ {a} {{% if a %}x{% endif %}\n}} }} %} {# #} {{ a }}} { {{ a }} }",
     "templatetag": "{% templatetag openblock %} {% templatetag  closevariable %}",
     "quotes": """{{ a|default:"%" }}{{ zz|default:"{{" }}{{ zz|default:'#}' }}""",
     "odd blanks": "{%\tif\u00a0a\x0b%}t{%endif %}{{\u2028a\x1f}}",

@@ -62,7 +62,7 @@ def work() -> list[Outcome]:
 def worked() -> list[str]:
     """`work`, where everything has to succeed; what the effects say."""
     for outcome in work():
-        assert outcome.state == "succeeded", outcome.trouble
+        assert outcome.state == "succeeded", outcome.error
     return notes()
 
 
