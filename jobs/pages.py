@@ -126,7 +126,7 @@ class Pages(ReadOnlyAdmin):
             "verbs": self.verbs_for(request, told.state),
         }
         if told.job is not None and told.job.task == RENDER:
-            context["block"] = block.block(told.job)
+            context["renders"] = block.block(told.job)
         if may and told.job is not None:
             context["arguments"] = story.arguments_tree(told.job, told.task)
             result = getattr(told.job, "result", None)

@@ -14,9 +14,7 @@ MOST_SOURCE = 20_000
 
 GONE = "Its source is not kept any more: the job could not run again."
 UNREADABLE = "What it should render cannot be read."
-FORGED = (
-    "Its signature does not fit, so no worker renders it: the row was not written by this site, or SECRET_KEY changed."
-)
+FORGED = "Its signature does not fit: the row was not written by this site, or SECRET_KEY has changed since."
 
 
 @dataclass(frozen=True)
