@@ -38,6 +38,29 @@ def explode(text: str) -> str:
     raise ValueError(text)
 
 
+# What the documents' examples call instead of the vendor's own tags ----------------------------------------------------
+
+
+@register.simple_tag
+def log(*words: Any) -> str:
+    return effect("log:", *words)
+
+
+@register.simple_tag
+def update_rates(currency: str) -> str:
+    return effect("rates of", currency)
+
+
+@register.simple_tag
+def all_products() -> list[dict[str, Any]]:
+    return [{"id": number, "price": 100 * number} for number in range(1, 501)]
+
+
+@register.simple_tag
+def set_price(product: int, price: int, factor: float) -> str:
+    return effect(product, int(price * factor))
+
+
 class Keep(template.Node):
     def __init__(self, nodes: template.NodeList) -> None:
         self.nodelist = nodes
