@@ -125,12 +125,14 @@ class Pages(ReadOnlyAdmin):
             "may_view_body": request.user.has_perm("outbox.view_body"),
             "verbs": self.verbs_for(request, told.state),
         }
-        if told.job is not None and told.job.task == RENDER:
-            context["renders"] = block.block(told.job)
         if may and told.job is not None:
             context["arguments"] = story.arguments_tree(told.job, told.task)
             result = getattr(told.job, "result", None)
             context["result"] = story.value_tree(result, told.task) if result is not None else None
+        if told.job is not None and told.job.task == RENDER:
+            context["renders"] = renders = block.block(told.job)
+            if renders.recipe is not None:
+                context["arguments"] = block.variables(context.get("arguments"))
         return self.show(request, "job", context)
 
     def history(self, request: HttpRequest, job_id: UUID) -> HttpResponse:

@@ -48,7 +48,9 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: An
             assert ast.literal_eval(said.strip("`")) == default
 
 
-@pytest.mark.parametrize(("app", "command"), [("jobs", "runworkers"), ("jobs", "checkjobs"), ("jobs", "lintbackground"), ("outbox", "relay")])
+@pytest.mark.parametrize(
+    ("app", "command"), [("jobs", "runworkers"), ("jobs", "checkjobs"), ("jobs", "lintbackground"), ("outbox", "relay")]
+)
 def test_every_option_of_a_command_is_documented_and_the_other_way_round(app: str, command: str) -> None:
     parser = load_command_class(app, command).create_parser("manage.py", command)
     own = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import dedent
 
 from jobs.conf import jobs_settings
+from jobs.dashboard.story import Branch
 from jobs.envelope import unpack_body
 from jobs.models import Block, FinishedJob, Job
 from jobs.recipe import Recipe, read, verifies
@@ -26,7 +28,9 @@ class Shown:
 
     @property
     def source(self) -> str:
-        return clean(self.recipe.source, MOST_SOURCE) if self.recipe is not None else ""
+        """As it stands in the template, without the indentation of the whole."""
+        lines = self.recipe.source.rstrip().split("\n") if self.recipe is not None else []
+        return clean(dedent("\n".join(lines)).lstrip("\n"), MOST_SOURCE)
 
     @property
     def libraries(self) -> str:
@@ -51,3 +55,11 @@ def block(job: Job | FinishedJob) -> Shown:
         return Shown(read(signed[0])) if signed else Shown(None, FORGED)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return Shown(None, UNREADABLE)
+
+
+def variables(tree: list[Branch] | None) -> list[Branch] | None:
+    """Of a job's arguments those that its block sees: what it renders stands beside them, in words."""
+    for branch in tree or ():
+        if branch.name == "variables" and branch.kind == "object":
+            return branch.below
+    return tree

@@ -1,4 +1,4 @@
-"""A block is taken out of a template and put together again: the same tags, on the same lines, with the same outcome."""
+"""A block is taken out of a template and put together again: the same tags, on the same lines, the same outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ CORPUS = {
     "named verbatim": "{% verbatim  mine %}{% endverbatim %}{{ a }}{% endverbatim  mine %}{{ a }}",
     "comments": "{# one {{ a }} #}{% comment 'why' %}{% background %}{% endcomment %}{{ a }}",
     "an end in a comment": "{% comment %}{% endbackground %}{% endcomment %}{{ a }}{# {% endbackground %} #}",
-    "blocktranslate": "{% load i18n %}{% blocktranslate count n=xs|length %}{{ n }} one{% plural %}{{ n }} many{% endblocktranslate %}",
+    "blocktranslate": "{% load i18n %}{% blocktranslate count n=xs|length %}{{ n }} one{% plural %}{{ n }} many"
+    "{% endblocktranslate %}",
     "trimmed": "{% load i18n %}{% blocktranslate with who=a trimmed %}\n  Hello\n  {{ who }}\n{% endblocktranslate %}",
     "translate": "{% load i18n %}{% translate 'Yes' as yes %}{{ yes }}{{ _('No') }}",
     "load from": "{% load localize from l10n %}{% load static tz %}{{ n|localize }}",
@@ -146,7 +147,8 @@ def test_a_block_that_never_ends_says_so() -> None:
 
 def test_what_a_template_has_loaded_goes_along_and_nothing_else() -> None:
     page = Template(
-        "{% load background %}{% load shout from works %}{% background %}{{ a|shout }}{% load l10n %}{% endbackground %}"
+        "{% load background %}{% load shout from works %}{% background %}{{ a|shout }}{% load l10n %}"
+        "{% endbackground %}"
     )
 
     assert node_of(page).loads == (("background", None), ("works", ("shout",)))

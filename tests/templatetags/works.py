@@ -38,7 +38,7 @@ def explode(text: str) -> str:
     raise ValueError(text)
 
 
-# What the documents' examples call instead of the vendor's own tags ----------------------------------------------------
+# What the documents' examples call instead of the vendor's own tags ---------------------------------------------------
 
 
 @register.simple_tag
