@@ -36,6 +36,7 @@ from jobs.errors import InvalidArguments, InvalidOption, PayloadTooLarge
 from jobs.models import Block
 from jobs.recipe import RENDER, read
 from jobs.tag import plain
+from jobs.testing import run_jobs
 from tests.models import Effect
 from tests.support.blocks import blocks, compiled, messages, named, notes, page, work, worked
 from tests.support.floor import properties
@@ -138,6 +139,13 @@ def test_a_partials_job_is_named_after_it() -> None:
     page('{% background "tests/welcome.html" user_id=1 %}')
 
     assert headers()["source_name"] == "tests/welcome.html"
+
+
+def test_run_jobs_renders_what_a_page_has_enqueued() -> None:
+    page("{% background n=1 %}{% effect n %}{% background n=2 %}{% effect n %}{% endbackground %}{% endbackground %}")
+
+    assert run_jobs().states == {"succeeded": 2}
+    assert notes() == ["1", "2"]
 
 
 def test_a_loop_makes_a_job_for_each_turn_and_one_row_for_the_block() -> None:

@@ -164,7 +164,7 @@ def test_the_later_of_two_libraries_with_one_name_is_the_one_that_counts() -> No
     template = "{% load background %}{% load {} %}{% background %}{{ a|money }}{% endbackground %}"
 
     assert node_of(Template(template.replace("{}", "shop other_money"))).loads == (
-        ("background", None), ("other_money", None),
+        ("background", None), ("other_money", None), ("shop", ("note_look",)),
     )  # fmt: skip
     assert rebuilt(Template(template.replace("{}", "shop other_money"))).render(Context({"a": 100})) == "100 coins"
     assert rebuilt(Template(template.replace("{}", "other_money shop"))).render(Context({"a": 100})) == "€\u20091.00"
