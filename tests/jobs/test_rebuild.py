@@ -26,6 +26,7 @@ CORPUS = {
     "named verbatim": "{% verbatim  mine %}{% endverbatim %}{{ a }}{% endverbatim  mine %}{{ a }}",
     "comments": "{# one {{ a }} #}{% comment 'why' %}{% background %}{% endcomment %}{{ a }}",
     "an end in a comment": "{% comment %}{% endbackground %}{% endcomment %}{{ a }}{# {% endbackground %} #}",
+    "tags in a comment": "{% comment %}{% if %}{% endbackground %}{% background %}{% endcomment %}{{ a }}",
     "blocktranslate": "{% load i18n %}{% blocktranslate count n=xs|length %}{{ n }} one{% plural %}{{ n }} many"
     "{% endblocktranslate %}",
     "trimmed": "{% load i18n %}{% blocktranslate with who=a trimmed %}\n  Hello\n  {{ who }}\n{% endblocktranslate %}",
@@ -164,10 +165,24 @@ def test_the_later_of_two_libraries_with_one_name_is_the_one_that_counts() -> No
     template = "{% load background %}{% load {} %}{% background %}{{ a|money }}{% endbackground %}"
 
     assert node_of(Template(template.replace("{}", "shop other_money"))).loads == (
-        ("background", None), ("other_money", None), ("shop", ("note_look",)),
+        ("background", None), ("other_money", None),
     )  # fmt: skip
     assert rebuilt(Template(template.replace("{}", "shop other_money"))).render(Context({"a": 100})) == "100 coins"
     assert rebuilt(Template(template.replace("{}", "other_money shop"))).render(Context({"a": 100})) == "€\u20091.00"
+
+
+def test_of_a_tag_that_two_libraries_have_only_the_later_one_goes_along() -> None:
+    page = Template(
+        "{% load background %}{% load shop %}{% load note_look from other_money %}{% background %}{% endbackground %}"
+    )
+
+    assert node_of(page).loads == (("background", None), ("other_money", ("note_look",)), ("shop", ("money",)))
+
+
+def test_relative_names_in_a_block_count_from_the_template_it_stands_in() -> None:
+    page = engines["django"].engine.get_template("tests/relative_block.html")
+
+    assert rebuilt(page).render(Context()).strip() == "Dear friend,"
 
 
 def test_a_library_that_is_gone_hurts_only_a_block_that_needs_it() -> None:

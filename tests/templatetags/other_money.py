@@ -1,4 +1,4 @@
-"""A library that has a filter by the same name as the shop's."""
+"""A library that has a filter and a tag by the names of the shop's."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ register = template.Library()
 @register.filter
 def money(cents: int) -> str:
     return f"{cents} coins"
+
+
+@register.simple_tag
+def note_look(slug: str) -> str:
+    return f"looked at {slug}"
