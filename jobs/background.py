@@ -112,6 +112,17 @@ def template_of(recipe: Recipe) -> Any:
         raise Misfit(f"this code cannot compile the block at {recipe.where}{gone}: {error}") from error
 
 
+def problem(template: Any) -> str:
+    """Why this code could not render what a job names; empty where it could. For a look before a deploy."""
+    try:
+        template_of(fetch(template))
+    except (GiveUp, Misfit) as error:
+        return str(error)
+    except AttributeError:
+        return "what it should render cannot be read"
+    return ""
+
+
 @lru_cache(maxsize=256)
 def _compiled(recipe: Recipe, engine: Engine) -> Rebuilt:
     return Rebuilt(recipe, engine)
