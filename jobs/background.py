@@ -56,7 +56,7 @@ def enqueue(recipe: Recipe, options: dict[str, Any], variables: dict[str, Any]) 
 
 
 # No unique index, so nobody waits for another request that writes the same block; and no memory of what has been
-# written, so a rollback, a flush or a restored backup leaves nothing to be wrong about. Two rows of one block do no harm.
+# written, so a rollback, a flush or a restored backup leaves nothing to be wrong about. Two rows of a block do no harm.
 KEEP = """INSERT INTO jobs_block (digest, signature, recipe) SELECT %s, %s, %s
 WHERE NOT EXISTS (SELECT 1 FROM jobs_block
   WHERE digest = %s AND signature = %s AND used_at > statement_timestamp() - %s::interval)"""

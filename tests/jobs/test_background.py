@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -303,6 +304,10 @@ class Colour(models.TextChoices):
     RED = "red", "Red"
 
 
+class Odd(str, enum.Enum):  # noqa: UP042  not StrEnum: its str() is not its value
+    RED = "red"
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -379,6 +384,7 @@ def test_an_engine_that_no_worker_could_find_is_refused() -> None:
     [
         (mark_safe("<b>"), "<b>"),
         (Colour.RED, "red"),
+        (Odd.RED, "red"),
         (gettext_lazy("Yes"), "Ja"),
         (SimpleLazyObject(lambda: mark_safe("lazy")), "lazy"),
         ([mark_safe("a"), {mark_safe("k"): [gettext_lazy("No")]}], ["a", {"k": ["Nein"]}]),
