@@ -129,3 +129,10 @@ def test_every_metric_is_documented_and_no_other() -> None:
     documented = {name for row in table.splitlines() if row for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
     assert families == documented
+
+
+def test_every_check_is_documented_and_no_other() -> None:
+    code = "\n".join(path.read_text() for app in ("jobs", "outbox") for path in (ROOT / app).rglob("*.py"))
+    given = set(re.findall(r'id="((?:jobs|outbox)\.[EWI]\d+)"', code))
+
+    assert given == set(re.findall(r"^\| `([a-z]+\.[EWI]\d+)` \|", text("docs/settings.md"), re.MULTILINE))
