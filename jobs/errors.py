@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from outbox.errors import TransactionRequired
+
 LONGEST_WAIT = 3660 * 86_400.0
 """Seconds, ten years: no wait is longer, or the time it ends at could not be written."""
 
@@ -64,3 +66,16 @@ class RetryAfter(Exception):
         if not 0 <= self.delay <= LONGEST_WAIT:
             raise ValueError(f"RetryAfter: delay must be from 0 to {LONGEST_WAIT:,.0f} seconds, not {delay!r}.")
         super().__init__(reason or f"again in {self.delay:g} s")
+
+
+class TagOutsideTransaction(TransactionRequired):
+    """OUTBOX["REQUIRE_TRANSACTION"] is on, and a `{% background %}` tag was rendered outside a transaction."""
+
+    def __init__(self, alias: str, where: str) -> None:
+        super().__init__(alias)
+        self.args = (
+            f"{{% background %}} at {where} was rendered outside a transaction on the database {alias!r}, and"
+            ' OUTBOX["REQUIRE_TRANSACTION"] is True. Django renders a TemplateResponse after the view, and so after the'
+            " request's transaction: answer with render(request, ...) instead. Elsewhere render inside"
+            f" transaction.atomic(using={alias!r}).",
+        )

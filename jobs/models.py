@@ -17,11 +17,11 @@ from django.db.models.functions import Now
 from django.utils.formats import date_format
 from django.utils.timezone import localtime, now
 
-from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
+from jobs.records import Block, Cancellation, LogLine, Note, Progress, Queue, Stat
 
 __all__ = [
-    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
-    "Note", "Progress", "Queue", "Stat", "State", "Worker",
+    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Block", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key",
+    "LogLine", "Note", "Progress", "Queue", "Stat", "State", "Worker",
 ]  # fmt: skip
 
 

@@ -20,10 +20,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from jobs.dashboard import counts, failures, filters, listing, state, story, trends
+from jobs.dashboard import block, counts, failures, filters, listing, state, story, trends
 from jobs.dashboard.failures import Group
 from jobs.dashboard.look import TooSlow
 from jobs.models import State
+from jobs.recipe import RENDER
 from outbox.admin import ReadOnlyAdmin
 
 TABS = ("overview", "jobs", "failures", "queues", "workers")
@@ -128,6 +129,10 @@ class Pages(ReadOnlyAdmin):
             context["arguments"] = story.arguments_tree(told.job, told.task)
             result = getattr(told.job, "result", None)
             context["result"] = story.value_tree(result, told.task) if result is not None else None
+        if told.job is not None and told.job.task == RENDER:
+            context["renders"] = renders = block.block(told.job)
+            if renders.recipe is not None:
+                context["arguments"] = block.variables(context.get("arguments"))
         return self.show(request, "job", context)
 
     def history(self, request: HttpRequest, job_id: UUID) -> HttpResponse:

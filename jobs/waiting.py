@@ -1,6 +1,7 @@
 """Bind every job that has not ended to the code at hand: what a deploy of this code would break.
 
-It reads the outbox and the queue, a page at a time; it leaves them as they are.
+It reads the outbox and the queue, a page at a time, and compiles the blocks that are to be rendered; it leaves them as
+they are.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from uuid import UUID
 
+from jobs.background import problem
 from jobs.callback import ENDED
 from jobs.conf import jobs_settings
 from jobs.declare import registry
 from jobs.envelope import dumps, loads, pack_body, unpack_headers
 from jobs.fit import Misfit, Unreadable, arguments_of
 from jobs.models import Job
+from jobs.recipe import RENDER
 from outbox.errors import Undeliverable
 from outbox.models import Message
 
@@ -79,7 +82,9 @@ def broken(job: Waiting | Broken) -> Broken | None:
             job.id, job.task, job.state, "this code has no such task: keep it, or name it with @task(name=...)"
         )
     try:
-        arguments_of(job.arguments, job.version, task)
+        args, kwargs = arguments_of(job.arguments, job.version, task)
     except (Misfit, Unreadable) as error:
         return Broken(job.id, job.task, job.state, str(error))
+    if job.task == RENDER and (why := problem(kwargs["template"] if "template" in kwargs else args[0])):
+        return Broken(job.id, job.task, job.state, why)
     return None

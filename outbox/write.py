@@ -71,17 +71,18 @@ def alias_for(database: str | None) -> str:
     if database is not None:
         return database
     open_ones = [
-        connection.alias for connection in connections.all(initialized_only=True) if _in_transaction(connection)
+        connection.alias for connection in connections.all(initialized_only=True) if in_transaction(connection)
     ]
     return open_ones[0] if len(open_ones) == 1 else router.db_for_write(Message)
 
 
-def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether what is written now commits with something else: in `atomic`, or in a transaction driven by hand."""
     return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 
 
 def _require_transaction(connection: BaseDatabaseWrapper) -> None:
-    if outbox_settings().REQUIRE_TRANSACTION and not _in_transaction(connection):
+    if outbox_settings().REQUIRE_TRANSACTION and not in_transaction(connection):
         raise TransactionRequired(connection.alias)
 
 

@@ -50,7 +50,10 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: An
 
 @pytest.mark.parametrize(
     ("app", "command"),
-    [("jobs", name) for name in ("runworkers", "checkjobs", "joblogs", "jobs", "jobmetrics")] + [("outbox", "relay")],
+    [
+        *(("jobs", name) for name in ("runworkers", "checkjobs", "lintbackground", "joblogs", "jobs", "jobmetrics")),
+        ("outbox", "relay"),
+    ],
 )
 def test_every_option_of_a_command_is_documented_and_the_other_way_round(app: str, command: str) -> None:
     parser = load_command_class(app, command).create_parser("manage.py", command)

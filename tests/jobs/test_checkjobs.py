@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.test import override_settings
 
 from jobs.draft import headers_of
+from jobs.recipe import RENDER
 from tests import tasks
 from tests.factories import FinishedJobFactory, JobFactory, MessageFactory
+from tests.support.blocks import page, templates
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +68,30 @@ def test_a_job_that_would_break_is_listed_with_the_reason(given: dict[str, Any],
     assert status == 1
     assert str(job.id) in said and given["task"] in said and why in said
     assert "1 of 2 jobs would not run with this code." in said
+
+
+@pytest.mark.parametrize(
+    "tag", ["{% background n=1 %}{% effect n %}{% endbackground %}", "{% background 'tests/welcome.html' %}"]
+)
+def test_a_background_block_is_compiled_with_this_code(tag: str) -> None:
+    page(tag)
+    assert check()[0] == 0
+
+    with override_settings(TEMPLATES=templates(libraries={"works": "tests.templatetags.other_money"})):
+        status, said = check()
+
+    assert status == 1
+    assert "this code cannot compile the block at" in said or "has no template tests/welcome.html" in said
+
+
+@pytest.mark.parametrize("reference", ['{"digest":"0"}', "{}", "5", '{"recipe":"{}","signature":"x"}'])
+def test_a_background_block_that_is_not_there_or_not_ours_is_listed(reference: str) -> None:
+    JobFactory(task=RENDER, arguments=f'{{"args":[{reference},{{}}],"kwargs":{{}}}}')
+
+    status, said = check()
+
+    assert status == 1
+    assert "not kept" in said or "signature" in said or "cannot be read" in said
 
 
 def test_an_older_version_with_an_upgrade_fits() -> None:
