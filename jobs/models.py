@@ -16,10 +16,11 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
+from jobs.timetable import Schedule
 
 __all__ = [
     "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
-    "Note", "Progress", "Queue", "Stat", "State", "Worker",
+    "Note", "Progress", "Queue", "Schedule", "Stat", "State", "Worker",
 ]  # fmt: skip
 
 

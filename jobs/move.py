@@ -1,4 +1,4 @@
-"""The child that moves rows along: outbox to queue, due to ready, old to nothing.
+"""The child that moves rows along: outbox to queue, due to ready, schedules to jobs, old to nothing.
 
 Any number of them work at once, on any number of hosts; each move is one transaction and takes only rows that nobody
 else is moving. It may die at any time.
@@ -14,6 +14,7 @@ from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL as READY
 from jobs.promote import promote
 from jobs.prune import prune
+from jobs.tick import Ticker
 from outbox import loop, relay
 from outbox.conf import outbox_settings
 from outbox.session import Query, Session, process_name
@@ -42,7 +43,8 @@ class Mover:
         self._settings = settings
         self._outbox = outbox_settings()
         self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
-        self._promote_at = self._prune_at = self._compact_at = 0.0
+        self._ticker = Ticker(self._session, settings)
+        self._promote_at = self._tick_at = self._prune_at = self._compact_at = 0.0
         self._hot_until = 0.0
         self._woken = True
         if relays and self._outbox.NOTIFY:
@@ -60,6 +62,8 @@ class Mover:
             self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
         if now >= self._promote_at:
             self._promote(now)
+        if now >= self._tick_at:
+            self._tick(now)
         if now >= self._prune_at:
             self._prune_at = now if prune(self._session, self._settings) else now + PRUNE_EVERY
         if now >= self._compact_at:
@@ -69,7 +73,8 @@ class Mover:
         if now < self._hot_until:
             return 0.002  # writers in the same process do not wake again so soon after the last time
         poll = self._outbox.poll_interval if self._relays else PROMOTE_EVERY
-        return max(0.001, min(poll, self._promote_at - now, self._prune_at - now, self._compact_at - now))
+        due = min(self._promote_at, self._tick_at, self._prune_at, self._compact_at)
+        return max(0.001, min(poll, due - now))
 
     def _relay(self) -> int:
         if not self._woken and not self._session.glance(ANYTHING):
@@ -87,6 +92,13 @@ class Mover:
         if turned:
             self._session.glance(Query(f"NOTIFY {READY}"))
             self._board.wake_idle(len(turned))
+
+    def _tick(self, now: float) -> None:
+        made, wait = self._ticker.step()
+        self._tick_at = now + wait
+        if made:
+            self._promote_at = min(self._promote_at, now + PROMOTE_SOON)  # a schedule may give its jobs a delay
+            self._board.wake_idle(made)
 
     def _wait(self, seconds: float) -> None:
         if self._session.wait(seconds, self._board.mover_pipe[0]):
