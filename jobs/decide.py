@@ -61,10 +61,10 @@ class Decision:
 def decide(row: Waiting, grace: float) -> Decision:
     """What to do now. `grace` is the seconds a tick may be late before it counts as missed."""
     due = row.rhythm.due(row.next_at, row.now, row.missed_limit if row.missed == "all" else 1)
-    if not due.count:  # the clock went back
+    if not due.total:  # the clock went back
         return Decision(row.next_at, hold=timedelta(seconds=1))
     if row.alive and row.overlap == "skip":
-        return Decision(due.next, skipped=due.count)
+        return Decision(due.next, skipped=due.total)
     if row.alive and row.overlap == "queue":
         # A tenth of the time it has waited: the end of a long job is not met to the second, and not asked for often.
         late = (row.now - row.next_at) / 10
@@ -74,11 +74,11 @@ def decide(row: Waiting, grace: float) -> Decision:
         ticks = [tick for tick in ticks if (row.now - tick).total_seconds() <= grace]
     if len(ticks) > 1 and row.overlap != "allow":
         # One after another: the first of them now, the others when it has ended.
-        gone = due.count - len(ticks)
+        gone = due.total - len(ticks)
         if row.overlap == "queue":
             return Decision(ticks[1], ticks[:1], missed=gone)
         return Decision(due.next, ticks[-1:], missed=gone, skipped=len(ticks) - 1)
-    return Decision(due.next, ticks, missed=due.count - len(ticks))
+    return Decision(due.next, ticks, missed=due.total - len(ticks))
 
 
 def with_tick(kwargs: dict[str, Any], tick_as: str, at: datetime) -> dict[str, Any]:

@@ -49,7 +49,7 @@ SOME_DAY = datetime(2024, 1, 1)  # noqa: DTZ001  a leap year, and a Monday
 class Due(NamedTuple):
     """What has come due between a tick and a later moment."""
 
-    count: int
+    total: int
     latest: list[datetime]
     """The last of them, as many as were asked for, in order."""
     next: datetime | None
