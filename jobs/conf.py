@@ -93,6 +93,9 @@ class JobsSettings:
     LOG_LEVEL: str = "INFO"
     """What tasks log at this level or above is kept with their attempt."""
 
+    SCHEDULES: bool = True
+    """Whether the relays of this site run schedules. Off for a copy that must do nothing by itself."""
+
     TICK_GRACE: float = 60.0
     """Seconds a tick of a schedule may be late before `missed="skip"` gives it up."""
 

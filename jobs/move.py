@@ -6,6 +6,7 @@ else is moving. It may die at any time.
 
 from __future__ import annotations
 
+import math
 import time
 
 from jobs.board import Board, Phase, empty
@@ -43,7 +44,7 @@ class Mover:
         self._settings = settings
         self._outbox = outbox_settings()
         self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
-        self._ticker = Ticker(self._session, settings)
+        self._ticker = Ticker(self._session, settings) if settings.SCHEDULES else None
         self._promote_at = self._tick_at = self._prune_at = self._compact_at = 0.0
         self._hot_until = 0.0
         self._woken = True
@@ -94,7 +95,7 @@ class Mover:
             self._board.wake_idle(len(turned))
 
     def _tick(self, now: float) -> None:
-        made, wait = self._ticker.step()
+        made, wait = self._ticker.step() if self._ticker is not None else (0, math.inf)
         self._tick_at = now + wait
         if made:
             self._promote_at = min(self._promote_at, now + PROMOTE_SOON)  # a schedule may give its jobs a delay
