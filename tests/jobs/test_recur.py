@@ -45,15 +45,20 @@ def test_the_table_has_six_zones_and_both_directions() -> None:
     assert {(zone, day) for zone, day, *_ in ROWS} == set(CHANGES)
 
 
-@pytest.mark.parametrize(("zone", "day", "clocks", "cron", "said"), ROWS)
-def test_the_documented_table(zone: str, day: str, clocks: str, cron: str, said: str) -> None:
+def came(zone: str, day: str, clocks: str, cron: str) -> str:
+    """What comes due around a change of the clocks, as the table says it."""
     change = datetime.fromisoformat(CHANGES[zone, day])
     span = 26 * HOUR if "left out" in clocks else 2.5 * HOUR
 
     ticks = list(itertools.takewhile(lambda at: at <= change + span, Rhythm(cron, timezone=zone).ticks(change - span)))
 
     shown = [f"{at.astimezone(ZoneInfo(zone)):%d %H:%M%z}" for at in ticks]
-    assert [re.sub(r"([+-]\d\d)00$", r"\1", each) for each in shown] == [each for each in said.split(", ") if each]
+    return ", ".join(re.sub(r"([+-]\d\d)00$", r"\1", each) for each in shown)
+
+
+@pytest.mark.parametrize(("zone", "day", "clocks", "cron", "said"), ROWS)
+def test_the_documented_table(zone: str, day: str, clocks: str, cron: str, said: str) -> None:
+    assert came(zone, day, clocks, cron) == said
 
 
 @pytest.mark.parametrize(("zone", "day"), CHANGES)
