@@ -37,10 +37,6 @@ class Waiting(NamedTuple):
     alive: bool
     """The last job has not ended."""
 
-    @property
-    def rhythm(self) -> Rhythm:
-        return Rhythm(self.cron, self.every, self.timezone)
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -60,7 +56,9 @@ class Decision:
 
 def decide(row: Waiting, grace: float) -> Decision:
     """What to do now. `grace` is the seconds a tick may be late before it counts as missed."""
-    due = row.rhythm.due(row.next_at, row.now, row.missed_limit if row.missed == "all" else 1)
+    due = Rhythm(row.cron, row.every, row.timezone).due(
+        row.next_at, row.now, row.missed_limit if row.missed == "all" else 1
+    )
     if not due.total:  # the clock went back
         return Decision(row.next_at, hold=timedelta(seconds=1))
     if row.alive and row.overlap == "skip":

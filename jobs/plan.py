@@ -19,12 +19,13 @@ from jobs.errors import InvalidArguments, InvalidOption, InvalidSchedule
 from jobs.options import UNSET, Unset, delay_seconds
 from jobs.recur import LONGEST, SHORTEST, Rhythm
 from jobs.tasks import Task
+from jobs.timetable import Schedule
 
 T = TypeVar("T", bound=Task[Any, Any])
 
 SCHEDULES = UUID("0d6f4a52-2a44-5a0c-9d43-6b1f1c9f2f0e")
 
-MISSED, OVERLAP = ("once", "skip", "all"), ("allow", "skip", "queue")
+MISSED, OVERLAP = Schedule.Missed.values, Schedule.Overlap.values
 
 MOST_AT_ONCE = 10_000
 
@@ -185,6 +186,6 @@ def _rhythm(cron: Any, span: timedelta, timezone: str | None) -> Rhythm:
     return Rhythm(every=span, timezone=zone)
 
 
-def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+def _one_of(name: str, value: Any, known: Sequence[str]) -> None:
     if value not in known:
         raise InvalidSchedule(f"{name}={value!r}: give one of {', '.join(map(repr, known))}.")

@@ -22,10 +22,13 @@ from jobs.declare import registry
 from jobs.enrol import enrol
 from jobs.envelope import dumps, loads, unpack_body
 from jobs.intake import CHANNEL, accept_if
+from jobs.recur import Rhythm
 from jobs.tasks import Task
+from jobs.timetable import Schedule
 from outbox.relay import Written
 from outbox.session import Query, Session
 from outbox.text import clean, describe
+from outbox.write import Draft
 
 logger = logging.getLogger("jobs")
 
@@ -137,12 +140,22 @@ def move_on(row: Waiting, decision: Decision) -> Query:
 
 def message(row: Waiting, at: datetime) -> Written:
     """The job of a tick, as if it had been enqueued. Raises ValueError where the task would not take it."""
-    args, kwargs = unpack_body(row.arguments)
-    draft = task_of(row.task, row.options).draft(args, with_tick(kwargs, row.tick_as, at))
-    local = at.astimezone(row.rhythm.zone)
+    draft = draft_of(row, at)
+    local = at.astimezone(rhythm_of(row).zone)
     told = clean(f"schedule {row.name}, due {local:%Y-%m-%d %H:%M:%S} {row.timezone}", 300)
     headers = loads(draft.headers) | {"parent": str(row.id), "origin": told}
     return Written(0, draft.uid, dumps(headers), draft.body, row.now)
+
+
+def draft_of(row: Waiting | Schedule, at: datetime) -> Draft:
+    """What the task's `enqueue` would write for the tick at that time; raises ValueError where it would not."""
+    args, kwargs = unpack_body(row.arguments)
+    return task_of(row.task, row.options).draft(args, with_tick(kwargs, row.tick_as, at))
+
+
+def rhythm_of(row: Waiting | Schedule) -> Rhythm:
+    """Raises InvalidSchedule where the row says what cannot be."""
+    return Rhythm(row.cron, row.every, row.timezone)
 
 
 def task_of(name: str, options: str) -> Task[Any, Any]:

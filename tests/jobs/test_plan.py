@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,10 +14,10 @@ from tests import tasks
 
 
 @pytest.fixture(autouse=True)
-def declared(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, plan.Plan]]:
+def declared(monkeypatch: pytest.MonkeyPatch) -> dict[str, plan.Plan]:
     known: dict[str, plan.Plan] = {}
     monkeypatch.setattr("jobs.plan.declared", known)
-    yield known
+    return known
 
 
 def test_it_gives_the_task_back_and_keeps_the_schedule(declared: dict[str, plan.Plan]) -> None:
@@ -57,10 +56,10 @@ def test_several_for_one_task(declared: dict[str, plan.Plan]) -> None:
 
 
 def test_a_second_one_without_a_name_of_its_own_is_refused() -> None:
-    with pytest.raises(InvalidSchedule, match="two schedules are named 'tests.tasks.noop'"):
+    with pytest.raises(InvalidSchedule, match=r"two schedules are named 'tests\.tasks\.noop'"):
         every("@daily")(every("@hourly")(tasks.noop))
+    every("@daily", name="x")(tasks.noop)
     with pytest.raises(InvalidSchedule, match="two schedules are named 'x'"):
-        every("@daily", name="x")(tasks.noop)
         every("@daily", name="x", args=[1, 2])(tasks.add)
 
 
