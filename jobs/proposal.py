@@ -38,13 +38,14 @@ class Proposal:
     problem: str = ""
     plan: Plan | None = field(default=None)
 
-    def __getitem__(self, name: str) -> str:
+    def said(self, name: str) -> str:
         return self.values.get(name, "")
 
 
 def of_row(row: Found) -> Proposal:
     """The form of a schedule that stands in the table, its secrets hidden."""
     values = {name: str(row[name]) for name in FIELDS if row.get(name) is not None}
+    values["unit"] = "minute"
     if row.every is not None:
         seconds = row.every.total_seconds()
         size, values["unit"] = next((size, unit) for size, unit in UNITS if seconds % size == 0 or size == 1)
@@ -69,36 +70,36 @@ def read(given: Mapping[str, str], before: Found | None = None) -> Proposal:
 
 
 def _plan(proposal: Proposal) -> Plan:
-    task = registry.get(proposal["task"])
+    task = registry.get(proposal.said("task"))
     if task is None:
         raise InvalidSchedule("Choose a task: those are the ones that the code of this site has.")
     args, kwargs = _arguments(proposal)
     return Plan(
-        name=proposal["name"], task=task, rhythm=_rhythm(proposal), args=args, kwargs=kwargs,
-        options=_chosen(proposal), tick_as=proposal["tick_as"], missed=proposal["missed"],
-        missed_limit=int(_number(proposal, "missed_limit", "100")), overlap=proposal["overlap"],
+        name=proposal.said("name"), task=task, rhythm=_rhythm(proposal), args=args, kwargs=kwargs,
+        options=_chosen(proposal), tick_as=proposal.said("tick_as"), missed=proposal.said("missed"),
+        missed_limit=_whole(proposal, "missed_limit", "100"), overlap=proposal.said("overlap"),
     )  # fmt: skip
 
 
 def _rhythm(proposal: Proposal) -> Rhythm:
-    cron, number = " ".join(proposal["cron"].split()), proposal["number"]
+    cron, number = " ".join(proposal.said("cron").split()), proposal.said("number")
     if cron and number:
         raise InvalidSchedule("A cron expression and an interval were both given: give one of the two.")
     if not cron and not number:
         raise InvalidSchedule("Say when: give a cron expression or an interval.")
     if cron:
-        return Rhythm(cron=cron, timezone=proposal["timezone"])
-    size = {unit: size for size, unit in UNITS}.get(proposal["unit"], 60)
+        return Rhythm(cron=cron, timezone=proposal.said("timezone"))
+    size = {unit: size for size, unit in UNITS}.get(proposal.said("unit"), 60)
     try:
-        every = timedelta(seconds=_number(proposal, "number", "") * size)
+        every = timedelta(seconds=_number(proposal, "number") * size)
     except (OverflowError, ValueError):
         raise InvalidSchedule(f"every {number!r}: give a number, above 0.") from None
-    return Rhythm(every=every, timezone=proposal["timezone"])
+    return Rhythm(every=every, timezone=proposal.said("timezone"))
 
 
 def _arguments(proposal: Proposal) -> tuple[list[Any], dict[str, Any]]:
     try:
-        content = loads(proposal["arguments"])
+        content = loads(proposal.said("arguments"))
     except ValueError as error:
         raise InvalidSchedule(f"The arguments are not JSON: {error}") from None
     if type(content) is not dict or set(content) != {"args", "kwargs"}:
@@ -113,22 +114,29 @@ def _arguments(proposal: Proposal) -> tuple[list[Any], dict[str, Any]]:
 
 def _chosen(proposal: Proposal) -> dict[str, Any]:
     """What the task's `using` is given; what is left empty stays the task's own."""
-    options: dict[str, Any] = {name: proposal[name] for name in OPTIONS if proposal[name]}
+    options: dict[str, Any] = {name: proposal.said(name) for name in OPTIONS if proposal.said(name)}
     if "priority" in options and options["priority"].lstrip("-").isdecimal():
         options["priority"] = int(options["priority"])
     if "max_attempts" in options:
-        options["max_attempts"] = int(_number(proposal, "max_attempts", ""))
+        options["max_attempts"] = _whole(proposal, "max_attempts")
     if "delay" in options:
-        options["delay"] = _number(proposal, "delay", "")
+        options["delay"] = _number(proposal, "delay")
     return options
 
 
-def _number(proposal: Proposal, name: str, otherwise: str) -> float:
-    text = proposal[name] or otherwise
+def _number(proposal: Proposal, name: str) -> float:
+    text = proposal.said(name)
     try:
         return float(text)
     except ValueError:
         raise InvalidSchedule(f"{name}={text!r}: give a number.") from None
+
+
+def _whole(proposal: Proposal, name: str, otherwise: str = "") -> int:
+    text = proposal.said(name) or otherwise
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidSchedule(f"{name}={text!r}: give a whole number.")
+    return int(text)
 
 
 def _options(row: Found) -> dict[str, Any]:

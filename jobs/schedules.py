@@ -92,10 +92,12 @@ class Schedules(Acts):
                     with transaction.atomic(using=jobs_settings().DATABASE):
                         number = arrange.create(proposal.plan)
                 except IntegrityError:
-                    proposal.problem = f"There is a schedule {proposal['name']!r} already: give this one another name."
+                    proposal.problem = (
+                        f"There is a schedule {proposal.said('name')!r} already: give this one another name."
+                    )
                 else:
-                    self._trace(request, number, proposal["name"], "Created.", ADDITION)
-                    messages.success(request, f"The schedule {proposal['name']} is made.")
+                    self._trace(request, number, proposal.said("name"), "Created.", ADDITION)
+                    messages.success(request, f"The schedule {proposal.said('name')} is made.")
                     return redirect(self.address("schedule", number))
         return self._form(request, proposal, "New schedule")
 
@@ -114,11 +116,11 @@ class Schedules(Acts):
                 with transaction.atomic(using=jobs_settings().DATABASE):
                     done = arrange.change(number, proposal.plan, seen=request.POST.get("digest", ""))
             except IntegrityError:
-                proposal.problem = f"There is a schedule {proposal['name']!r} already: give this one another name."
+                proposal.problem = f"There is a schedule {proposal.said('name')!r} already: give this one another name."
             else:
                 if done:
-                    self._trace(request, number, proposal["name"], f"Edited. {reason_of(request)}".strip(), CHANGE)
-                    messages.success(request, f"The schedule {proposal['name']} is changed.")
+                    self._trace(request, number, proposal.said("name"), f"Edited. {reason_of(request)}".strip(), CHANGE)
+                    messages.success(request, f"The schedule {proposal.said('name')} is changed.")
                 else:
                     messages.warning(request, "Somebody else has changed it in the meantime; nothing was changed.")
                 return redirect(self.address("schedule", number))

@@ -93,7 +93,7 @@ def needs(grace: float) -> list[dict[str, Any]]:
     words = {
         "troubled": ("bad", "cannot be run"),
         "late": ("bad", "late: no scheduler has looked at what is due"),
-        "orphaned": ("mild", "in no running code any more"),
+        "orphaned": ("mild", "left over: no running code has it any more"),
     }
     return [
         {"level": level, "text": text, "page": "schedules", "count": found[name]}

@@ -116,7 +116,7 @@ def fill_all(text: Callable[[str], str] = lambda field: field, **limits: int) ->
 def _schedules(columns: dict[str, Any], cut: Callable[[str, int], str]) -> UUID:
     """One of each kind; the one that is paused, and has made a job."""
     paused = ScheduleFactory(
-        name=cut("every.minute", 200),
+        name=cut("every.minute", 199),
         task=columns["task"],
         arguments=columns["arguments"],
         options=json.dumps({"source_name": columns["source_name"]}),
@@ -132,9 +132,9 @@ def _schedules(columns: dict[str, Any], cut: Callable[[str, int], str]) -> UUID:
     last = FinishedJobFactory(**columns, parent=paused.pk)
     type(paused).objects.filter(pk=paused.pk).update(last_job=last.pk, last_at=timezone.now())
     ScheduleFactory(
-        name=cut("nightly", 200), cron="0 2 * * *", every=None, timezone="Europe/Paris", task="tests.tasks.noop"
+        name=f"1{cut('nightly', 199)}", cron="0 2 * * *", every=None, timezone="Europe/Paris", task="tests.tasks.noop"
     )
-    ScheduleFactory(name=cut("orphan", 200), declared=True, orphaned_at=timezone.now(), task=columns["task"])
-    ScheduleFactory(name=cut("broken", 200), cron=cut("* *", 100), every=None, timezone=cut("Mars", 64),
+    ScheduleFactory(name=f"2{cut('orphan', 199)}", declared=True, orphaned_at=timezone.now(), task=columns["task"])
+    ScheduleFactory(name=f"3{cut('broken', 199)}", cron=cut("* *", 100), every=None, timezone=cut("Mars", 64),
                     trouble=cut("it cannot be read", 500))  # fmt: skip
     return UUID(str(paused.pk))
