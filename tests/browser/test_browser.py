@@ -379,7 +379,8 @@ def test_hostile_text_in_every_field_runs_nothing(browser: Browser, turn: int) -
             assert browser.ask("return window.owned") is None, name
             strangers = browser.ask(
                 "return [...document.querySelectorAll('*')].filter((each) => [...each.attributes].some((one) =>"
-                " one.name.startsWith('on') || (one.name !== 'value' && one.value.startsWith('javascript:')) || one.name.startsWith('hx-on')))"
+                " one.name.startsWith('on') || one.name.startsWith('hx-on') ||"
+                " (one.name !== 'value' && one.value.startsWith('javascript:'))))"
                 ".map((each) => each.outerHTML.slice(0, 200))"
             )
             assert strangers == [], name
