@@ -16,7 +16,9 @@ from django.core.management import load_command_class
 from jobs.conf import JobsSettings
 from jobs.context import JobContext
 from jobs.declare import task
-from jobs.models import State
+from jobs.models import Schedule, State
+from jobs.plan import every
+from jobs.recur import NICKNAMES
 from jobs.tasks import Task
 from outbox.conf import OutboxSettings
 
@@ -48,7 +50,9 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: An
             assert ast.literal_eval(said.strip("`")) == default
 
 
-@pytest.mark.parametrize(("app", "command"), [("jobs", "runworkers"), ("jobs", "checkjobs"), ("outbox", "relay")])
+@pytest.mark.parametrize(
+    ("app", "command"), [("jobs", "runworkers"), ("jobs", "checkjobs"), ("jobs", "schedules"), ("outbox", "relay")]
+)
 def test_every_option_of_a_command_is_documented_and_the_other_way_round(app: str, command: str) -> None:
     parser = load_command_class(app, command).create_parser("manage.py", command)
     own = {
@@ -99,6 +103,19 @@ def test_the_options_of_task_and_using_are_documented() -> None:
             assert f"`{name}`" in said
     for name in (*JobContext._fields, "idempotency_key"):
         assert f"`{name}`" in said
+
+
+def test_the_options_of_every_and_what_it_takes_for_them_are_documented() -> None:
+    said = text("docs/schedules.md")
+
+    for name in inspect.signature(every).parameters:
+        assert name == "cron" or f"`{name}`" in said
+    for choice in (*Schedule.Missed.values, *Schedule.Overlap.values):
+        assert f'`"{choice}"`' in said
+    for nickname in set(NICKNAMES) - {"@annually", "@midnight"}:
+        assert f"`{nickname}`" in said
+    for codename, _ in Schedule._meta.permissions:
+        assert f"`jobs.{codename}`" in said
 
 
 def test_links_lead_somewhere() -> None:
