@@ -29,6 +29,9 @@ its time, so this is for the jobs of a mover that has died."""
 PROMOTE_SOON = 0.05
 """Seconds after a move, which may have brought jobs that are due sooner than any known."""
 
+TICK_AGAIN = 1.0
+"""Seconds after which schedules are looked at again when that has failed."""
+
 PRUNE_EVERY = 60.0
 COMPACT_EVERY = 20.0
 
@@ -95,6 +98,7 @@ class Mover:
             self._board.wake_idle(len(turned))
 
     def _tick(self, now: float) -> None:
+        self._tick_at = now + TICK_AGAIN  # whatever is wrong with schedules does not hold up everything else
         made, wait = self._ticker.step() if self._ticker is not None else (0, math.inf)
         self._tick_at = now + wait
         if made:

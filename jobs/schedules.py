@@ -72,9 +72,13 @@ class Schedules(Acts):
         may = request.user.has_perm("jobs.view_arguments")
         context: dict[str, Any] = {
             "title": found.row.name, "schedule": found, "row": found.row, "may_view_arguments": may,
-            "hidden_words": HIDDEN, "tab": "schedules", "jobs": schedules.jobs_of(found.row),
+            "hidden_words": HIDDEN, "tab": "schedules",
             "missed": Schedule.Missed(found.row.missed).label, "overlap": Schedule.Overlap(found.row.overlap).label,
         }  # fmt: skip
+        try:
+            context["jobs"] = schedules.jobs_of(found.row)
+        except look.TooSlow:
+            context["too_slow"] = True
         if may:
             context["arguments"] = story.arguments_tree(found.row, registry.get(found.row.task))
         return self.show(request, "schedule", context)

@@ -70,6 +70,17 @@ def test_the_last_job_and_its_state(django_assert_max_num_queries: Any) -> None:
     assert at("schedule", schedule.pk) in page, "the job's page leads to its schedule"
 
 
+def test_more_jobs_than_can_be_looked_through_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule = ScheduleFactory()
+    slow = "SELECT pg_sleep(1) WHERE %s <> gen_random_uuid() AND %s <> gen_random_uuid()"
+    monkeypatch.setattr("jobs.dashboard.schedules.JOBS", slow)
+    monkeypatch.setattr("jobs.dashboard.look.MOST_SECONDS", 0.05)
+
+    answer = superuser().get(at("schedule", schedule.pk))
+
+    assert answer.status_code == 200 and "too many to look through" in answer.content.decode()
+
+
 def test_an_empty_list_says_how_to_begin() -> None:
     assert "There is no schedule yet" in superuser().get(at("schedules")).content.decode()
 
