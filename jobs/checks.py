@@ -85,7 +85,7 @@ def check_schedules_in_table(
         checks.Warning(
             f"This code could not run the schedule {row.name!r}: {problem}",
             hint="Edit or delete it in admin, or keep what it names.",
-            id="jobs.W002",
+            id="jobs.W005",
         )
         for row in rows
         if (problem := problem_of(partial(try_out, row))) is not None

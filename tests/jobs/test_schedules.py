@@ -430,10 +430,10 @@ def test_check_tells_of_a_queue_that_is_declared_no_more(code: dict[str, plan.Pl
 )
 def test_check_with_the_database_looks_at_what_people_have_made(columns: dict[str, str], words: str) -> None:
     ScheduleFactory()
-    assert [found for found in run_checks(databases=["default"]) if found.id == "jobs.W002"] == []
+    assert [found for found in run_checks(databases=["default"]) if found.id == "jobs.W005"] == []
     ScheduleFactory(name="bad", **columns)
 
-    assert [found for found in run_checks() if found.id == "jobs.W002"] == [], "only where the database is named"
-    (found,) = [found for found in run_checks(databases=["default"]) if found.id == "jobs.W002"]
+    assert [found for found in run_checks() if found.id == "jobs.W005"] == [], "only where the database is named"
+    (found,) = [found for found in run_checks(databases=["default"]) if found.id == "jobs.W005"]
 
     assert "'bad'" in found.msg and words in clean(found.msg, 1000)
