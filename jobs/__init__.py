@@ -11,6 +11,7 @@ The files lie along one corridor, in the order a job walks it:
     finish     writes the outcome, fenced: a worker that lost its lease changes nothing
     promote    turns over what is due: scheduled and retrying jobs become ready
     rescue     takes back the jobs of a worker that is gone
+    tick       what a schedule is due for becomes jobs, once: `plan` declares, `enrol` writes down, `recur` counts
     operate    what a person may do to jobs, queues and workers; `dashboard` only looks
 
 `from jobs import task` is all an application needs.
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from jobs.find import aget as aget
     from jobs.find import get as get
     from jobs.handle import JobHandle as JobHandle
+    from jobs.plan import every as every
     from jobs.tasks import Task as Task
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Task",
     "TimedOut",
     "aget",
+    "every",
     "get",
     "task",
 ]
@@ -60,6 +63,7 @@ _HOMES = {
     "Task": "jobs.tasks",
     "TimedOut": "jobs.errors",
     "aget": "jobs.find",
+    "every": "jobs.plan",
     "get": "jobs.find",
     "task": "jobs.declare",
 }

@@ -10,16 +10,16 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from jobs.acts import Acts
 from jobs.conf import jobs_settings
 from jobs.edits import Edits
 from jobs.forget import forget_keys
 from jobs.models import Job, Key
+from jobs.schedules import Schedules
 from outbox.admin import ReadOnlyAdmin
 
 
-class JobsAdmin(Edits, Acts):
-    """The dashboard: see `pages`, `acts` and `edits`."""
+class JobsAdmin(Edits, Schedules):
+    """The dashboard: see `pages`, `acts`, `edits` and `schedules`."""
 
 
 class KeyAdmin(ReadOnlyAdmin):

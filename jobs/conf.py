@@ -93,6 +93,12 @@ class JobsSettings:
     LOG_LEVEL: str = "INFO"
     """What tasks log at this level or above is kept with their attempt."""
 
+    SCHEDULES: bool = True
+    """Whether the relays of this site run schedules. Off for a copy that must do nothing by itself."""
+
+    TICK_GRACE: float = 60.0
+    """Seconds a tick of a schedule may be late before `missed="skip"` gives it up."""
+
     LAG_LIMIT: float = 60.0
     """Seconds the eldest ready job of a queue may have waited before the dashboard calls for a person."""
 
@@ -167,6 +173,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("DEAD_AFTER", 0.5, 3600),
     ("POLL_INTERVAL", 0.01, 60),
     ("CONN_MAX_AGE", 0, 86_400),
+    ("TICK_GRACE", 1, 86_400),
     ("LAG_LIMIT", 0, 30 * 86_400),
 )
 

@@ -22,6 +22,10 @@ class InvalidOption(JobsError, ValueError):
     """An option of @task or using() with a value that cannot be taken. Nothing was written."""
 
 
+class InvalidSchedule(JobsError, ValueError):
+    """A schedule that cannot be: an unreadable cron expression, an unknown time zone, a wrong policy."""
+
+
 class InvalidArguments(JobsError, ValueError):
     """Arguments that the task cannot take or that JSON cannot keep exactly. Nothing was written."""
 

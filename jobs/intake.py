@@ -96,6 +96,15 @@ def accept(messages: list[Written]) -> Delivery:
     return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected)
 
 
+def accept_if(guard: Query, messages: list[Written]) -> Query:
+    """One statement: `guard`, and where it gave a row, these messages become jobs. For messages of our own making:
+    raises Undeliverable for what `accept` would set aside, and knows no keys."""
+    rows = [_row(message, unpack_headers(message.headers)) for message in messages]
+    columns = [dump(column) for dump, column in zip(DUMPS, zip(*rows, strict=True), strict=True)]
+    sql = f"WITH guard AS ({guard.sql}) {INSERT} {GIVEN} WHERE EXISTS (SELECT 1 FROM guard) RETURNING id"
+    return Query(sql, [*guard.params, *columns])
+
+
 @lru_cache(maxsize=1024)
 def _headers(text: str) -> Headers:
     """Read once what the messages of one task have in common; what is not right is never kept."""

@@ -18,10 +18,11 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime, now
 
 from jobs.records import Block, Cancellation, LogLine, Note, Progress, Queue, Stat
+from jobs.timetable import Schedule
 
 __all__ = [
     "DUE_LATER", "ENDED", "LIVE", "Attempt", "Block", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key",
-    "LogLine", "Note", "Progress", "Queue", "Stat", "State", "Worker",
+    "LogLine", "Note", "Progress", "Queue", "Schedule", "Stat", "State", "Worker",
 ]  # fmt: skip
 
 

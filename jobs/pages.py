@@ -20,16 +20,17 @@ from django.urls import URLPattern, path, reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from jobs.dashboard import block, counts, failures, filters, listing, state, story, trends
+from jobs.conf import jobs_settings
+from jobs.dashboard import block, counts, failures, filters, listing, schedules, state, story, trends
 from jobs.dashboard.failures import Group
 from jobs.dashboard.look import TooSlow
 from jobs.models import State
 from jobs.recipe import RENDER
 from outbox.admin import ReadOnlyAdmin
 
-TABS = ("overview", "jobs", "failures", "queues", "workers")
+TABS = ("overview", "jobs", "failures", "schedules", "queues", "workers")
 
-LIVE = ("overview", "list", "job", "failures", "failure", "queues", "workers")
+LIVE = ("overview", "list", "job", "failures", "failure", "schedules", "schedule", "queues", "workers")
 
 HIDDEN = "hidden: you lack the permission to see arguments and results"
 
@@ -74,7 +75,7 @@ class Pages(ReadOnlyAdmin):
             "overview",
             {
                 "title": "Jobs",
-                "needs": state.needs(by_state, queues, workers),
+                "needs": state.needs(by_state, queues, workers) + schedules.needs(jobs_settings().TICK_GRACE),
                 "counts": self._tabs(by_state),
                 "queues": queues,
                 "workers": workers,

@@ -169,6 +169,10 @@ class Task(Generic[P, R]):
         made = draft(self, args, kwargs, self._identity())
         return JobHandle(made.uid, self, write(made, database=self.database))
 
+    def draft(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Draft:
+        """What `enqueue` would write, checked like it, for somebody who writes it otherwise."""
+        return self._draft(args, kwargs, self.idempotency_key)
+
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """`enqueue` for async code. It runs where Django's async ORM runs, so it shares that thread's transaction."""
         return await sync_to_async(self.enqueue)(*args, **kwargs)

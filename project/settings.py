@@ -81,6 +81,8 @@ DEFAULT_FROM_EMAIL = "shop@example.com"
 
 # The supplier of the demo shop is a page of the same site.
 SUPPLIER_URL = env.str("SUPPLIER_URL", default="http://127.0.0.1:8000/supplier/")
+# And so is its bank, which is asked for exchange rates.
+RATES_URL = env.str("RATES_URL", default="http://127.0.0.1:8000/rates/")
 
 OUTBOX: dict[str, object] = {}
 JOBS: dict[str, object] = {}

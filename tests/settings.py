@@ -22,6 +22,7 @@ OUTBOX: dict[str, object] = json.loads(os.environ.get("TEST_OUTBOX", "{}"))
 JOBS: dict[str, object] = {
     "QUEUES": ["default", "mail", "reports"],
     "MAX_ATTEMPTS_LIMIT": 10,
+    "SCHEDULES": False,  # a test that wants the demo shop's to run says so
     **json.loads(os.environ.get("TEST_JOBS", "{}")),
 }
 LOGGING = {"version": 1, "disable_existing_loggers": False}

@@ -16,7 +16,9 @@ from django.core.management import load_command_class
 from jobs.conf import JobsSettings
 from jobs.context import JobContext
 from jobs.declare import task
-from jobs.models import State
+from jobs.models import Schedule, State
+from jobs.plan import every
+from jobs.recur import NICKNAMES
 from jobs.tasks import Task
 from outbox.conf import OutboxSettings
 
@@ -52,6 +54,7 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: An
     ("app", "command"),
     [
         *(("jobs", name) for name in ("runworkers", "checkjobs", "lintbackground", "joblogs", "jobs", "jobmetrics")),
+        ("jobs", "schedules"),
         ("outbox", "relay"),
     ],
 )
@@ -105,6 +108,19 @@ def test_the_options_of_task_and_using_are_documented() -> None:
             assert f"`{name}`" in said
     for name in (*JobContext._fields, "idempotency_key"):
         assert f"`{name}`" in said
+
+
+def test_the_options_of_every_and_what_it_takes_for_them_are_documented() -> None:
+    said = text("docs/schedules.md")
+
+    for name in inspect.signature(every).parameters:
+        assert name == "cron" or f"`{name}`" in said
+    for choice in (*Schedule.Missed.values, *Schedule.Overlap.values):
+        assert f'`"{choice}"`' in said
+    for nickname in set(NICKNAMES) - {"@annually", "@midnight"}:
+        assert f"`{nickname}`" in said
+    for codename, _ in Schedule._meta.permissions:
+        assert f"`jobs.{codename}`" in said
 
 
 def test_links_lead_somewhere() -> None:

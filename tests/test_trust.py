@@ -36,6 +36,7 @@ SMALL = {
     "R15": 0.05,
     "R21": 0.06,
     "R24": 0.03,
+    "R25": 0.02,
     "R27": 0.01,
 }
 """Left out: R03, of which tests/process/test_crashes.py has both halves; R06 and R28, which crash servers of their own

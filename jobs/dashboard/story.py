@@ -36,6 +36,9 @@ WHERE parent = %s AND starts_with(origin, 'on_') ORDER BY id LIMIT {MOST_CHILDRE
 PARENT = """SELECT id, task, source_name, state, parent, origin FROM jobs_job WHERE id = %s
 UNION ALL SELECT id, task, source_name, state, parent, origin FROM jobs_finishedjob WHERE id = %s LIMIT 1"""
 
+SCHEDULE = "SELECT id, name AS task, '' AS source_name, 'schedule' AS state FROM jobs_schedule WHERE id = %s"
+"""What else a job may come from: it carries the schedule's id as its parent."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -183,6 +186,9 @@ def _parents(parent: UUID | None) -> list[Found]:
     found: list[Found] = []
     while parent is not None and len(found) < MOST_PARENTS:
         row = one(PARENT, (parent, parent))
+        if row is None and (schedule := one(SCHEDULE, (parent,))) is not None:
+            found.append(Found({**schedule, "parent": None, "origin": ""}))
+            break
         if row is None:
             found.append(Found(id=parent, task="", source_name="", state="gone", parent=None, origin=""))
             break
@@ -242,7 +248,7 @@ class Branch:
 MOST_BELOW, DEEPEST, LONGEST_TEXT = 100, 12, 5000
 
 
-def arguments_tree(job: Job | FinishedJob, task: Task[Any, Any] | None) -> list[Branch] | None:
+def arguments_tree(job: Job | FinishedJob | Found, task: Task[Any, Any] | None) -> list[Branch] | None:
     """The call as a tree, secrets hidden; None where the row holds none that can be read."""
     try:
         args, kwargs = unpack_body(job.arguments)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.urls import reverse
+from django.utils import timezone
 
 from jobs.models import State
 from tests.factories import (
@@ -19,6 +20,7 @@ from tests.factories import (
     NoteFactory,
     ProgressFactory,
     QueueFactory,
+    ScheduleFactory,
     SetAsideMessageFactory,
     StatFactory,
     WorkerFactory,
@@ -36,6 +38,7 @@ class Filled(NamedTuple):
 
     jobs: dict[str, UUID]
     worker: int
+    schedule: UUID
 
     def pages(self, site: str = "admin") -> dict[str, str]:
         """Every page there is, by a name."""
@@ -46,6 +49,8 @@ class Filled(NamedTuple):
             **{f"job that is {state}": at("change", job, site=site) for state, job in self.jobs.items()},
             "failures": at("failures", site=site),
             "a failure": f"{at('failure', site=site)}?exception=ValueError&frame=shop/tasks.py in send",
+            "schedules": at("schedules", site=site),
+            "a schedule": at("schedule", self.schedule, site=site),
             "queues": at("queues", site=site),
             "workers": at("workers", site=site),
         }
@@ -109,4 +114,31 @@ def fill_all(text: Callable[[str], str] = lambda field: field, **limits: int) ->
     for outcome in ("succeeded", "retrying", "dead"):
         StatFactory(queue=columns["queue"], task=columns["task"], outcome=outcome, version=cut("2.1", 64))
     StatFactory(queue=columns["queue"], task=columns["task"], version=cut("2.2", 64))
-    return Filled(jobs, worker.pk)
+    return Filled(jobs, worker.pk, _schedules(columns, cut))
+
+
+def _schedules(columns: dict[str, Any], cut: Callable[[str, int], str]) -> UUID:
+    """One of each kind; the one that is paused, and has made a job."""
+    paused = ScheduleFactory(
+        name=cut("every.minute", 199),
+        task=columns["task"],
+        arguments=columns["arguments"],
+        options=json.dumps({"source_name": columns["source_name"]}),
+        tick_as=cut("at", 100),
+        paused_at=timezone.now(),
+        paused_by=cut("anna", 150),
+        pause_reason=cut("the provider is down", 200),
+        made=3,
+        missed_ticks=2,
+        skipped_ticks=1,
+        passed_at=timezone.now(),
+    )
+    last = FinishedJobFactory(**columns, parent=paused.pk)
+    type(paused).objects.filter(pk=paused.pk).update(last_job=last.pk, last_at=timezone.now())
+    ScheduleFactory(
+        name=f"1{cut('nightly', 199)}", cron="0 2 * * *", every=None, timezone="Europe/Paris", task="tests.tasks.noop"
+    )
+    ScheduleFactory(name=f"2{cut('orphan', 199)}", declared=True, orphaned_at=timezone.now(), task=columns["task"])
+    ScheduleFactory(name=f"3{cut('broken', 199)}", cron=cut("* *", 100), every=None, timezone=cut("Mars", 64),
+                    trouble=cut("it cannot be read", 500))  # fmt: skip
+    return UUID(str(paused.pk))

@@ -35,6 +35,7 @@ TABLES = (
     "jobs_queue",
     "jobs_cancellation",
     "jobs_note",
+    "jobs_schedule",
     "jobs_stat",
     "jobs_block",
 )

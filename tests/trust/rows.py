@@ -49,6 +49,7 @@ ROWS = {
     "R20": Row("r20_outage", "outage: a million messages wait for the relay"),
     "R21": Row("r21_signals", "signals: TERM, INT, QUIT, twice, in each state, as PID 1 and under sh -c", linux=True),
     "R24": Row("r24_clocks", "clocks: an hour ahead and two days behind", tools=("faketime",)),
+    "R25": Row("r25_schedules", "schedules: five schedulers race over 200 ticks under kills, and one job a tick"),
     "R27": Row("r27_payloads", "payloads: what was accepted comes back, and nothing hostile sticks"),
     "R28": Row("r28_standby", "standby: the primary dies and another takes over", own_server={"wal_level": "replica"}),
     "R30": Row("r30_security", "security: the pack of tests"),
