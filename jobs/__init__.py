@@ -4,6 +4,7 @@ The files lie along one corridor, in the order a job walks it:
 
     declare    @task, the registry
     tasks      `enqueue` writes an envelope to the outbox in the caller's transaction
+    consume    event types and their consumers; `announce` publishes an event and writes a job for each consumer
     intake     the gate: the relay hands committed messages over, and they become ready or scheduled jobs
     claim      a slot takes ready jobs; the claim is committed before anything runs
     execute    calls the function; touches no database of ours
@@ -21,6 +22,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobs.announce import Published as Published
+    from jobs.announce import apublish as apublish
+    from jobs.announce import publish as publish
+    from jobs.consume import EventType as EventType
+    from jobs.consume import consumer as consumer
+    from jobs.consume import event as event
     from jobs.context import JobContext as JobContext
     from jobs.declare import task as task
     from jobs.errors import GiveUp as GiveUp
@@ -31,17 +38,26 @@ if TYPE_CHECKING:
     from jobs.handle import JobHandle as JobHandle
     from jobs.tasks import Task as Task
 
-__all__ = ["GiveUp", "JobContext", "JobHandle", "RetryAfter", "Task", "TimedOut", "aget", "get", "task"]
+__all__ = [
+    "EventType", "GiveUp", "JobContext", "JobHandle", "Published", "RetryAfter", "Task", "TimedOut", "aget", "apublish",
+    "consumer", "event", "get", "publish", "task",
+]  # fmt: skip
 
 _HOMES = {
+    "EventType": "jobs.consume",
     "GiveUp": "jobs.errors",
     "JobContext": "jobs.context",
     "JobHandle": "jobs.handle",
+    "Published": "jobs.announce",
     "RetryAfter": "jobs.errors",
     "Task": "jobs.tasks",
     "TimedOut": "jobs.errors",
     "aget": "jobs.find",
+    "apublish": "jobs.announce",
+    "consumer": "jobs.consume",
+    "event": "jobs.consume",
     "get": "jobs.find",
+    "publish": "jobs.announce",
     "task": "jobs.declare",
 }
 

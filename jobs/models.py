@@ -15,10 +15,12 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from jobs.delivery import PREFIX
+from jobs.events import Event
 from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
 
 __all__ = [
-    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
+    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "Event", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
     "Note", "Progress", "Queue", "Stat", "State", "Worker",
 ]  # fmt: skip
 
@@ -210,7 +212,16 @@ class Key(models.Model):
 
     class Meta:
         verbose_name = "idempotency key"
-        indexes = [models.Index(fields=["expires_at"], name="jobs_key_expires", condition=Q(expires_at__isnull=False))]
+        indexes = [
+            models.Index(fields=["expires_at"], name="jobs_key_expires", condition=Q(expires_at__isnull=False)),
+            # From an event to its jobs. By bytes, so that the start of a key is found under any collation.
+            models.Index(
+                fields=["key"],
+                name="jobs_key_event",
+                condition=Q(key__startswith=PREFIX),
+                opclasses=["varchar_pattern_ops"],
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.task} {self.key}"

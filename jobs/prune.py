@@ -34,12 +34,20 @@ STATS = """DELETE FROM jobs_stat WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM jobs_stat WHERE at < statement_timestamp() - %s ORDER BY at LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING 1"""
 
+# Before the keys: an event must not outlive the keys that say who has been given it.
+EVENTS = """DELETE FROM jobs_event WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM jobs_event WHERE published_at < statement_timestamp() - %s
+  ORDER BY published_at, id LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING 1"""
+
 WELL, BADLY = "state = 'succeeded'", "state <> 'succeeded'"
 
 
 def prune(session: Session, settings: JobsSettings) -> int:
     """Delete up to a thousand rows of each kind; answers how many went. Call again while it is not 0."""
     deleted = _finished(session, WELL, settings.KEEP_SUCCEEDED) + _finished(session, BADLY, settings.KEEP_DEAD)
+    if settings.KEEP_EVENTS is not None:
+        deleted += len(session.run(Query(EVENTS, (settings.KEEP_EVENTS, BATCH)), durable=False))
     deleted += len(session.run(Query(KEYS, (BATCH,)), durable=False))
     if settings.KEEP_STATS is not None:
         deleted += len(session.run(Query(STATS, (settings.KEEP_STATS, BATCH)), durable=False))

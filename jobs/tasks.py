@@ -187,6 +187,10 @@ class Task(Generic[P, R]):
         """`enqueue_many` for async code."""
         return await sync_to_async(self.enqueue_many)(calls, idempotency_keys=idempotency_keys)
 
+    def draft(self, args: Sequence[Any], kwargs: Mapping[str, Any], key: str | None = None) -> Draft:
+        """What `enqueue` would write under that key, checked and packed; nothing is written."""
+        return self._draft(args, kwargs, key)
+
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now: no job, no retry, no limit."""
         return self.run_with(self._context(new_id(), 1), args, kwargs)

@@ -17,7 +17,7 @@ from jobs.envelope import unpack_body, unpack_headers
 from jobs.frames import Fold, folds
 from jobs.handle import JobProgress, progress_of
 from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, LogLine, Note, Progress, State
-from jobs.redact import named, redacted, redacted_call
+from jobs.redact import named, names_of, redacted, redacted_call
 from jobs.tasks import Task
 from outbox.errors import Undeliverable
 from outbox.models import Message, SetAsideMessage
@@ -225,7 +225,7 @@ def arguments_tree(job: Job | FinishedJob, task: Task[Any, Any] | None) -> list[
 def value_tree(text: str, task: Task[Any, Any] | None) -> Branch | None:
     """A result as a tree, secrets hidden; None where it is not JSON."""
     try:
-        return branch("", redacted(json.loads(text), task.redact if task is not None else ()))
+        return branch("", redacted(json.loads(text), names_of(task)))
     except (ValueError, RecursionError):
         return None
 

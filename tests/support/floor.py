@@ -36,6 +36,7 @@ TABLES = (
     "jobs_cancellation",
     "jobs_note",
     "jobs_stat",
+    "jobs_event",
 )
 
 properties = settings(
