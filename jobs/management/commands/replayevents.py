@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -92,18 +96,18 @@ class Command(BaseCommand):
             raise CommandError("Nothing was done.")
         events = written = 0
         told = time.monotonic()
-        try:
+        with stoppable() as stopped:
             for done in replay.steps(wanted, database=alias, batch=options["batch"]):
                 events, written = events + done.events, written + done.written
+                if stopped:
+                    how = f" with --again {wanted.again}" if wanted.again else ""
+                    raise CommandError(
+                        f"Stopped after {events:,} of {counted.events:,} events, {written:,} jobs. Repeat the"
+                        f" command{how}: it goes on from there."
+                    )
                 if time.monotonic() - told > EVERY:
                     told = time.monotonic()
                     self.stderr.write(f"{events:,} of {counted.events:,} events, {written:,} jobs")
-        except KeyboardInterrupt:
-            how = f" with --again {wanted.again}" if wanted.again else ""
-            raise CommandError(
-                f"Stopped after {events:,} of {counted.events:,} events, {written:,} jobs. Repeat the command{how}: it"
-                " goes on from there."
-            ) from None
         self._tell(
             wanted,
             options,
@@ -116,6 +120,27 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({**said, "again": wanted.again, "dry_run": options["dry_run"]}))
         else:
             self.stdout.write(plain(words))
+
+
+@contextmanager
+def stoppable() -> Iterator[list[int]]:
+    """A list that is empty until Ctrl-C or SIGTERM: the batch at hand is finished first. A second one stops at once."""
+    heard: list[int] = []
+
+    def hear(number: int, _: Any) -> None:
+        if heard:
+            raise KeyboardInterrupt
+        heard.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def event_id(text: str) -> UUID:
