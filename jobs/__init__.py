@@ -4,7 +4,7 @@ The files lie along one corridor, in the order a job walks it:
 
     declare    @task, the registry
     tasks      `enqueue` writes an envelope to the outbox in the caller's transaction
-    consume    event types and their consumers; `announce` publishes an event and writes a job for each consumer
+    consume    event types and their consumers; `emit` publishes an event and writes a job for each consumer
     intake     the gate: the relay hands committed messages over, and they become ready or scheduled jobs
     claim      a slot takes ready jobs; the claim is committed before anything runs
     execute    calls the function; touches no database of ours
@@ -22,14 +22,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobs.announce import Published as Published
-    from jobs.announce import apublish as apublish
-    from jobs.announce import publish as publish
     from jobs.consume import EventType as EventType
     from jobs.consume import consumer as consumer
     from jobs.consume import event as event
     from jobs.context import JobContext as JobContext
     from jobs.declare import task as task
+    from jobs.emit import Published as Published
+    from jobs.emit import apublish as apublish
+    from jobs.emit import publish as publish
     from jobs.errors import GiveUp as GiveUp
     from jobs.errors import RetryAfter as RetryAfter
     from jobs.errors import TimedOut as TimedOut
@@ -48,16 +48,16 @@ _HOMES = {
     "GiveUp": "jobs.errors",
     "JobContext": "jobs.context",
     "JobHandle": "jobs.handle",
-    "Published": "jobs.announce",
+    "Published": "jobs.emit",
     "RetryAfter": "jobs.errors",
     "Task": "jobs.tasks",
     "TimedOut": "jobs.errors",
     "aget": "jobs.find",
-    "apublish": "jobs.announce",
+    "apublish": "jobs.emit",
     "consumer": "jobs.consume",
     "event": "jobs.consume",
     "get": "jobs.find",
-    "publish": "jobs.announce",
+    "publish": "jobs.emit",
     "task": "jobs.declare",
 }
 

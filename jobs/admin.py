@@ -8,15 +8,15 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from jobs.acts import Acts
 from jobs.conf import jobs_settings
 from jobs.edits import Edits
 from jobs.models import Job, Key
+from jobs.replays import Replays
 from outbox.admin import ReadOnlyAdmin
 
 
-class JobsAdmin(Edits, Acts):
-    """The dashboard: see `pages`, `acts` and `edits`."""
+class JobsAdmin(Edits, Replays):
+    """The dashboard: see `pages`, `acts`, `edits` and `replays`."""
 
 
 class KeyAdmin(ReadOnlyAdmin):

@@ -73,7 +73,9 @@ class EventType:
         if is_dataclass(payload) and not isinstance(payload, type):
             payload = asdict(payload)
         if type(payload) is not dict:
-            raise InvalidEvent(f"{self.name}: the payload is a {type(payload).__name__}: give a dict, an object of JSON.")
+            raise InvalidEvent(
+                f"{self.name}: the payload is a {type(payload).__name__}: give a dict, an object of JSON."
+            )
         problem = check_json(payload, "payload")
         if problem is None and self.check is not None:
             problem = self.check(payload, "payload")
@@ -118,8 +120,8 @@ def consumer(
     """Make a module-level function, sync or `async def`, a consumer of one or more event types.
 
     The function is called with the payload, a dict; with `takes_context=True` with the context before it, whose
-    `event_id` and `event_type` say which event it is. `delay`: minutes or a timedelta, counted from the event. The other
-    options are those of `@task`, and mean the same.
+    `event_id` and `event_type` say which event it is. `delay`: minutes or a timedelta, counted from the event. The
+    other options are those of `@task`, and mean the same.
 
     Raises InvalidTask or InvalidOption at import.
     """

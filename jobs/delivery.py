@@ -17,7 +17,9 @@ PREFIX = "event:"
 EVENT_TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}\Z")
 REPETITION = re.compile(r"[A-Za-z0-9_.\-]{1,40}\Z")
 
-KEY = re.compile(r"event:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([A-Za-z0-9_.\-]{1,100})(?:#([A-Za-z0-9_.\-]{1,40}))?\Z")
+KEY = re.compile(
+    r"event:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([A-Za-z0-9_.\-]{1,100})(?:#([A-Za-z0-9_.\-]{1,40}))?\Z"
+)
 
 
 class Delivery(NamedTuple):

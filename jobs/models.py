@@ -20,8 +20,8 @@ from jobs.events import Event
 from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
 
 __all__ = [
-    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "Event", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
-    "Note", "Progress", "Queue", "Stat", "State", "Worker",
+    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "Event", "FinishedJob", "Job", "JobColumns", "Key",
+    "LogLine", "Note", "Progress", "Queue", "Stat", "State", "Worker",
 ]  # fmt: skip
 
 

@@ -26,9 +26,9 @@ from jobs.dashboard.look import TooSlow
 from jobs.models import State
 from outbox.admin import ReadOnlyAdmin
 
-TABS = ("overview", "jobs", "failures", "queues", "workers")
+TABS = ("overview", "jobs", "failures", "events", "queues", "workers")
 
-LIVE = ("overview", "list", "job", "failures", "failure", "queues", "workers")
+LIVE = ("overview", "list", "job", "failures", "failure", "events", "event", "queues", "workers")
 
 HIDDEN = "hidden: you lack the permission to see arguments and results"
 
@@ -202,7 +202,7 @@ class Pages(ReadOnlyAdmin):
             "live": page in LIVE,
             "every": EVERY,
             "tabs": TABS,
-            "tab": {"list": "jobs", "job": "jobs"}.get(page, page),
+            "tab": {"list": "jobs", "job": "jobs", "event": "events", "ask_replay": "events"}.get(page, page),
             "here": request.get_full_path(),
             "may": Permissions(request),
             **context,

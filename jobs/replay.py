@@ -1,8 +1,8 @@
 """Give events to their consumers again: to one that came later, or once more to one that has had them.
 
-It takes what a person asks for; it leaves messages of new jobs, a batch of events in each transaction. What is given the
-first time has the same key as a publish, and a repetition has a name: so a job that is there already is not made again,
-whoever asks, how often, and two at once. A crash leaves whole batches: ask again, and it goes on where it stopped.
+It takes what a person asks for; it leaves messages of new jobs, a batch of events in each transaction. What is given
+the first time has the same key as a publish, and a repetition has a name: so a job that is there already is not made
+again, whoever asks, how often, and two at once. A crash leaves whole batches: ask again, and it goes on from there.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
-from jobs.announce import drafts
 from jobs.consume import consumers, declared, nearest
 from jobs.delivery import REPETITION, Delivery
+from jobs.emit import drafts
 from jobs.envelope import dumps, loads
 from jobs.errors import InvalidOption, UnknownEvent
 from jobs.tasks import Task
@@ -28,10 +28,12 @@ BATCH = 100
 """Events in one transaction: a payload may be large."""
 
 # The key of each delivery says whether it was made: keys outlive their jobs. What is written and not yet relayed is not
-# seen here; the gate drops the second message of a key. LIMIT makes it one probe of the index for each pair: without it
-# the planner may read every key there is.
-HAD = """LEFT JOIN LATERAL (SELECT key.id FROM jobs_key AS key WHERE key.key LIKE 'event:%%' AND key.task = consumer.task
-  AND key.key = 'event:' || event.id::text || ':' || event.type || %s LIMIT 1) AS had ON true"""
+# seen here; the gate drops the second message of a key. LIMIT makes it one probe of the index for each pair: without
+# it the planner may read every key there is.
+HAD = """LEFT JOIN LATERAL (SELECT key.id FROM jobs_key AS key
+  WHERE key.key LIKE 'event:%%' AND key.task = consumer.task
+    AND key.key = 'event:' || event.id::text || ':' || event.type || %s
+  LIMIT 1) AS had ON true"""
 
 PAIRS = f"""SELECT event.id, event.type, event.payload, event.published_at,
   CASE WHEN had.id IS NULL THEN consumer.task END
@@ -85,7 +87,7 @@ class Replay:
     consumer: str = ""
     """Dotted name of the one that gets them; empty is all."""
     again: str = ""
-    """Name of a repetition: whoever has had an event gets it once more, but once for each name. Empty is the first time."""
+    """Name of a repetition: whoever has had an event gets it once more, once for each name. Empty is the first time."""
     by: str = ""
     reason: str = ""
     tasks: dict[str, dict[str, Task[..., Any]]] = field(init=False, repr=False)
@@ -96,7 +98,8 @@ class Replay:
             raise UnknownEvent(f"There is no event type {self.type!r}{nearest(self.type, {*declared, *consumers})}")
         if self.again and not REPETITION.match(self.again):
             raise InvalidOption(
-                f'the repetition {self.again!r}: name it with 1 to 40 letters, digits, "_", "-" and ".", such as "fix-4711".'
+                f'the repetition {self.again!r}: name it with 1 to 40 letters, digits, "_", "-" and ".", such as'
+                ' "fix-4711".'
             )
         for at in (self.since, self.until):
             if at is not None and at.utcoffset() is None:

@@ -11,7 +11,18 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from django.core.exceptions import ValidationError
 
@@ -23,7 +34,9 @@ Check = Callable[[Any, str], "str | None"]
 
 SIMPLE = {str: "str", bool: "bool", int: "int", float: "float", type(None): "None"}
 
-HOW = "give a TypedDict or a dataclass of str, int, float, bool, None, list, dict and the like, or a function that raises"
+HOW = (
+    "give a TypedDict or a dataclass of str, int, float, bool, None, list, dict and the like, or a function that raises"
+)
 
 
 @dataclass
@@ -54,7 +67,7 @@ def read(schema: Any) -> Check:
     """The check that a schema stands for; raises InvalidOption for what is none."""
     if schema is None:
         return lambda value, where: None
-    if is_typeddict(schema) or dataclasses.is_dataclass(schema) and isinstance(schema, type):
+    if is_typeddict(schema) or (dataclasses.is_dataclass(schema) and isinstance(schema, type)):
         return _structure(schema, {})
     if callable(schema) and not isinstance(schema, type):
         return lambda value, where: _asked(schema, value, where)
@@ -89,7 +102,9 @@ def _structure(schema: type, known: dict[type, Structure]) -> Structure:
         # Where annotations are strings, only the hints know of Required and NotRequired.
         said = {name: get_origin(kind) for name, kind in hints.items()}
         usual: frozenset[str] = schema.__required_keys__  # type: ignore[attr-defined]
-        made.required = {name for name, word in said.items() if word is Required or word is not NotRequired and name in usual}
+        made.required = {
+            name for name, word in said.items() if word is Required or (word is not NotRequired and name in usual)
+        }
     made.checks = {name: _check(kind, f"{schema.__name__}.{name}", known) for name, kind in hints.items()}
     return made
 
@@ -112,7 +127,7 @@ def _check(kind: Any, named: str, known: dict[type, Structure]) -> Check:
         if inside and inside[0] is not str:
             raise InvalidOption(f"schema: {named} is {_name(kind)}; the keys of an object in JSON are str.")
         return _dict(_check(inside[1] if inside else Any, named, known), _name(kind))
-    if is_typeddict(kind) or dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if is_typeddict(kind) or (dataclasses.is_dataclass(kind) and isinstance(kind, type)):
         return _structure(kind, known)
     raise InvalidOption(f"schema: {named} is {_name(kind)}, which JSON cannot keep: {HOW}.")
 
@@ -168,4 +183,6 @@ def _shown(value: Any) -> str:
 
 
 def _name(kind: Any) -> str:
-    return SIMPLE.get(kind) or (kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", ""))
+    return SIMPLE.get(kind) or (
+        kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+    )

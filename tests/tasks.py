@@ -251,9 +251,6 @@ if os.environ.get("TEST_OLD_RELEASE"):
     registry["tests.tasks.renamed_argument"] = replace(renamed_argument, version=1, func=lambda text: 0, upgrade={})
 
 
-from tests import hangs  # noqa: E402, F401  tasks of their own
-
-
 # Consumers ------------------------------------------------------------------------------------------------------------
 
 
@@ -289,3 +286,6 @@ async def audit_placed(context: JobContext, payload: dict[str, Any]) -> list[str
 
 
 event("tests.undone")
+
+
+from tests import hangs  # noqa: E402, F401  tasks of their own

@@ -13,6 +13,7 @@ from django.db import router
 from jobs.conf import jobs_settings
 from jobs.dashboard.look import Found, one, rows
 from jobs.declare import registry
+from jobs.delivery import Delivery, delivery_of
 from jobs.envelope import unpack_body, unpack_headers
 from jobs.frames import Fold, folds
 from jobs.handle import JobProgress, progress_of
@@ -76,6 +77,11 @@ class Story:
     parents: list[Found]
     children: list[Found]
     origin: str
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """The event it was made for, if it was."""
+        return delivery_of(self.job.idempotency_key) if self.job is not None else None
 
     @property
     def state_label(self) -> str:

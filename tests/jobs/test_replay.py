@@ -28,8 +28,7 @@ from jobs.replay import Replay
 from outbox.models import Message
 from outbox.relay import step as relay_step
 from outbox.session import Session
-from tests import tasks
-from tests.factories import EventFactory, FinishedJobFactory, KeyFactory
+from tests.factories import EventFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import at_once
 from tests.support.processes import Program
@@ -361,6 +360,7 @@ def test_interrupted_it_says_how_to_go_on(
 
 
 # Plans and retention --------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("what", ["a batch", "a count"])
 @pytest.mark.parametrize("analysed", [True, False])

@@ -1,4 +1,4 @@
-"""`manage.py replayevents`: give events to their consumers: the past to a new one, or once more to one that had them."""
+"""`manage.py replayevents`: give events to their consumers, the past to a new one or once more to one that had them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ class Command(BaseCommand):
     def _carry_out(self, wanted: replay.Replay, alias: str, options: dict[str, Any]) -> None:
         counted = replay.count(wanted, database=alias)
         if options["events"] and counted.events < len(set(options["events"])):
-            raise CommandError(f"Of these events {counted.events} are in the log; the others were never, or are pruned.")
+            raise CommandError(
+                f"Of these events {counted.events} are in the log; the others were never, or are pruned."
+            )
         words = f"{counted.events:,} events, {counted.jobs:,} jobs of their consumers, {counted.missing:,} to be made"
         dry = options["dry_run"]
         if dry or not counted.missing:

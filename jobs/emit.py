@@ -37,9 +37,9 @@ class Published(NamedTuple):
 def publish(type: str | EventType, payload: Any = None, *, database: str | None = None) -> Published:  # noqa: A002
     """Write an event to the log and one job for each of its consumers, in the caller's transaction.
 
-    `payload` is a dict (or a dataclass) that JSON keeps as it is and that fits the schema of the type; none is an empty
-    one. `database` is a Django alias, as in `using`. Raises UnknownEvent, InvalidEvent (naming the key), PayloadTooLarge,
-    TooDeep, or an OutboxError; then nothing is written.
+    `payload` is a dict (or a dataclass) that JSON keeps as it is and that fits the schema of the type; none is an
+    empty one. `database` is a Django alias, as in `using`. Raises UnknownEvent, InvalidEvent (naming the key),
+    PayloadTooLarge, TooDeep, or an OutboxError; then nothing is written.
     """
     kind = event_type(type)
     content, text = kind.packed({} if payload is None else payload)
@@ -63,8 +63,6 @@ async def apublish(type: str | EventType, payload: Any = None, *, database: str 
     return await sync_to_async(publish)(type, payload, database=database)
 
 
-def drafts(
-    delivery: Delivery, payload: Payload, tasks: Iterable[Task[..., Any]]
-) -> list[tuple[Task[..., Any], Draft]]:
+def drafts(delivery: Delivery, payload: Payload, tasks: Iterable[Task[..., Any]]) -> list[tuple[Task[..., Any], Draft]]:
     """The messages of an event for these consumers, under the key that makes each of them happen once."""
     return [(task, task.draft((payload,), {}, delivery.key)) for task in tasks]
