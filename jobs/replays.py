@@ -22,6 +22,7 @@ from jobs.acts import PATIENCE, Acts, name_of, reason_of
 from jobs.conf import jobs_settings
 from jobs.dashboard import events, filters, listing
 from jobs.dashboard.look import TooSlow, rows
+from jobs.dashboard.tail import now
 from jobs.delivery import REPETITION
 from jobs.errors import JobsError
 from jobs.events import Event
@@ -94,10 +95,12 @@ class Replays(Acts):
         verb, again = request.POST.get("verb", ""), request.POST.get("again", "")
         if verb not in ("ask", "give", "repeat") or (verb == "repeat" and not REPETITION.match(again)):
             return HttpResponseBadRequest("There is no such verb.")
+        if request.POST.get("event") and not filters.UUID_LIKE.match(request.POST["event"]):
+            return HttpResponseBadRequest("There is no such event.")
         try:
             wanted = self._replay(request, again if verb == "repeat" else "")
             counted = replay.Counted(**rows(*wanted.counting(MOST))[0])
-        except (JobsError, ValueError) as error:
+        except JobsError as error:
             messages.error(request, str(error))
             return self._back(request)
         except TooSlow:
@@ -113,8 +116,11 @@ class Replays(Acts):
 
     def _replay(self, request: HttpRequest, again: str) -> replay.Replay:
         one = request.POST.get("event", "")
-        given: dict[str, Any] = {"ids": [UUID(one)]} if one else {}
-        if not one:
+        given: dict[str, Any]
+        if one:
+            found = Event.objects.using(jobs_settings().DATABASE).filter(pk=one).values_list("type", flat=True)
+            given = {"ids": [UUID(one)], "type": next(iter(found), "")}
+        else:
             listed = events.read(dict(request.POST.items()))
             given = {
                 "type": listed.type, "since": events.moment(listed.since), "until": events.moment(listed.until),
@@ -124,6 +130,8 @@ class Replays(Acts):
 
     def _ask_replay(self, request: HttpRequest, wanted: replay.Replay, counted: replay.Counted) -> HttpResponse:
         fields = {name: request.POST.get(name, "")[:200] for name in ("event", "type", "since", "until", "consumer")}
+        if not wanted.ids and wanted.until is None:
+            fields["until"] = now().isoformat()  # what happens from here on was not counted, and is not repeated
         context = {
             "title": "Replay?", "counted": counted, "most": counted.events >= MOST, "wanted": None, "replay": wanted,
             "fields": {name: value for name, value in fields.items() if value}, "back": self._next(request),

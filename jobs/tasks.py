@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -101,6 +101,8 @@ class Task(Generic[P, R]):
                 f"{self.name} is atomic: its jobs cannot be written to database={self.database!r}, since it commits on"
                 f" the queue's database ({jobs_settings().DATABASE!r}). Leave database= out, or atomic=True."
             )
+
+    do_not_call_in_templates: ClassVar[bool] = True  # a template would call whatever can be called
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"{self.name} is a task: .enqueue(...) runs it in a worker, .call(...) runs it here and now.")

@@ -24,5 +24,5 @@ def chase_supplier(order_id: int) -> bool:
 
 @transaction.atomic
 def ask_supplier(order: Order) -> None:
-    # ask
+    confirm_with_supplier.enqueue(order.pk)
     chase_supplier.using(delay=60).enqueue(order.pk)

@@ -17,6 +17,7 @@ from django.db import Error
 
 from jobs import replay
 from jobs.conf import jobs_settings
+from jobs.dashboard import tail
 from jobs.errors import JobsError
 from jobs.ids import new_id
 from jobs.management.commands.joblogs import moment, plain
@@ -71,7 +72,8 @@ class Command(BaseCommand):
                 ids=options["events"],
                 type=options["type"],
                 since=_at(options["since"]),
-                until=_at(options["until"]),
+                # What is published from here on is not the past: else a busy site would be given to for ever.
+                until=_at(options["until"]) or tail.now(),
                 consumer=options["consumer"],
                 again=f"r-{new_id().hex[-12:]}" if again == "" else again or "",
                 by=options["by"],
