@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jobs.emit import apublish as apublish
     from jobs.emit import publish as publish
     from jobs.errors import GiveUp as GiveUp
+    from jobs.errors import InvalidResult as InvalidResult
     from jobs.errors import RetryAfter as RetryAfter
     from jobs.errors import TimedOut as TimedOut
     from jobs.find import aget as aget
@@ -39,13 +40,28 @@ if TYPE_CHECKING:
     from jobs.tasks import Task as Task
 
 __all__ = [
-    "EventType", "GiveUp", "JobContext", "JobHandle", "Published", "RetryAfter", "Task", "TimedOut", "aget", "apublish",
-    "consumer", "event", "get", "publish", "task",
-]  # fmt: skip
+    "EventType",
+    "GiveUp",
+    "InvalidResult",
+    "JobContext",
+    "JobHandle",
+    "Published",
+    "RetryAfter",
+    "Task",
+    "TimedOut",
+    "aget",
+    "apublish",
+    "consumer",
+    "event",
+    "get",
+    "publish",
+    "task",
+]
 
 _HOMES = {
     "EventType": "jobs.consume",
     "GiveUp": "jobs.errors",
+    "InvalidResult": "jobs.errors",
     "JobContext": "jobs.context",
     "JobHandle": "jobs.handle",
     "Published": "jobs.emit",
