@@ -143,7 +143,8 @@ class JobsSettings:
             keep = getattr(self, name)
             if keep is not None and not timedelta(0) <= keep <= timedelta(days=36_600):
                 found.append(f'JOBS["{name}"] is {keep!r}: give 0 or more, at most a hundred years, or None for ever.')
-        if self.KEEP_KEYS is not None and (self.KEEP_EVENTS is None or self.KEEP_EVENTS > self.KEEP_KEYS):
+        keys, events = self.KEEP_KEYS, self.KEEP_EVENTS
+        if keys is not None and keys >= timedelta(0) and (events is None or events > keys):
             found.append(
                 'JOBS["KEEP_EVENTS"] is longer than JOBS["KEEP_KEYS"]: an event whose keys are forgotten would be given'
                 " to its consumers twice. Keep keys at least as long as events."

@@ -29,7 +29,7 @@ from jobs.events import Event
 from jobs.ids import new_id
 from jobs.pages import HIDDEN
 
-MOST = 100_000
+MOST = 20_000
 """Events that the question counts."""
 
 
