@@ -7,7 +7,7 @@ Like tasks they are known by what this code declares; a row can name a type, but
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from datetime import timedelta
 from difflib import get_close_matches
@@ -21,7 +21,7 @@ from jobs.declare import Exceptions, task
 from jobs.delivery import EVENT_TYPE
 from jobs.envelope import check_json, dumps
 from jobs.errors import InvalidEvent, InvalidOption, InvalidTask, PayloadTooLarge, UnknownEvent
-from jobs.options import Backoff, check_redact, delay_seconds
+from jobs.options import Backoff, Upgrade, check_redact, delay_seconds
 from jobs.schema import Check, read
 from jobs.tasks import Task
 
@@ -46,6 +46,8 @@ class Options(TypedDict, total=False):
     source_name: str
     at_most_once: bool
     atomic: bool
+    version: int
+    upgrade: Mapping[int, Upgrade] | None
     redact: Sequence[str]
 
 
