@@ -138,3 +138,10 @@ def test_the_options_of_event_and_consumer_are_documented() -> None:
         if name not in ("name", "types", "options"):
             assert f"`{name}`" in said or f"`{name}=`" in said, name
     assert set(Options.__annotations__) <= set(inspect.signature(task).parameters)
+
+
+def test_every_check_is_documented_and_no_other() -> None:
+    code = "\n".join(path.read_text() for app in ("jobs", "outbox") for path in (ROOT / app).rglob("*.py"))
+    given = set(re.findall(r'id="((?:jobs|outbox)\.[EWI]\d+)"', code))
+
+    assert given == set(re.findall(r"^\| `([a-z]+\.[EWI]\d+)` \|", text("docs/settings.md"), re.MULTILINE))
