@@ -4,6 +4,7 @@ The files lie along one corridor, in the order a job walks it:
 
     declare    @task, the registry
     tasks      `enqueue` writes an envelope to the outbox in the caller's transaction
+    consume    event types and their consumers; `emit` publishes an event and writes a job for each consumer
     intake     the gate: the relay hands committed messages over, and they become ready or scheduled jobs
     claim      a slot takes ready jobs; the claim is committed before anything runs
     execute    calls the function; touches no database of ours
@@ -24,8 +25,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jobs.callback import Callback as Callback
     from jobs.callback import Ended as Ended
+    from jobs.consume import EventType as EventType
+    from jobs.consume import consumer as consumer
+    from jobs.consume import event as event
     from jobs.context import JobContext as JobContext
     from jobs.declare import task as task
+    from jobs.emit import Published as Published
+    from jobs.emit import apublish as apublish
+    from jobs.emit import publish as publish
     from jobs.errors import GiveUp as GiveUp
     from jobs.errors import InvalidResult as InvalidResult
     from jobs.errors import RetryAfter as RetryAfter
@@ -39,32 +46,44 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "Ended",
+    "EventType",
     "GiveUp",
     "InvalidResult",
     "JobContext",
     "JobHandle",
+    "Published",
     "RetryAfter",
     "Task",
     "TimedOut",
     "aget",
+    "apublish",
+    "consumer",
+    "event",
     "every",
     "get",
+    "publish",
     "task",
 ]
 
 _HOMES = {
     "Callback": "jobs.callback",
     "Ended": "jobs.callback",
+    "EventType": "jobs.consume",
     "GiveUp": "jobs.errors",
     "InvalidResult": "jobs.errors",
     "JobContext": "jobs.context",
     "JobHandle": "jobs.handle",
+    "Published": "jobs.emit",
     "RetryAfter": "jobs.errors",
     "Task": "jobs.tasks",
     "TimedOut": "jobs.errors",
     "aget": "jobs.find",
     "every": "jobs.plan",
+    "apublish": "jobs.emit",
+    "consumer": "jobs.consume",
+    "event": "jobs.consume",
     "get": "jobs.find",
+    "publish": "jobs.emit",
     "task": "jobs.declare",
 }
 

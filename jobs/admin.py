@@ -14,12 +14,13 @@ from jobs.conf import jobs_settings
 from jobs.edits import Edits
 from jobs.forget import forget_keys
 from jobs.models import Job, Key
+from jobs.replays import Replays
 from jobs.schedules import Schedules
 from outbox.admin import ReadOnlyAdmin
 
 
-class JobsAdmin(Edits, Schedules):
-    """The dashboard: see `pages`, `acts`, `edits` and `schedules`."""
+class JobsAdmin(Edits, Replays, Schedules):
+    """The dashboard: see `pages`, `acts`, `edits`, `replays` and `schedules`."""
 
 
 class KeyAdmin(ReadOnlyAdmin):

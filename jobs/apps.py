@@ -12,9 +12,9 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from jobs import advice, background, checks  # noqa: F401  registers them
+        from jobs import advice, background, checks, consume  # noqa: F401  registers them
         from jobs.intake import accept
         from outbox.relay import deliver_to
 
         deliver_to(accept)
-        autodiscover_modules("tasks")
+        autodiscover_modules("tasks", "consumers")

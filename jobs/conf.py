@@ -114,6 +114,9 @@ class JobsSettings:
     KEEP_DEAD: timedelta | None = timedelta(days=90)
     """How long dead and cancelled jobs stay; None keeps them for ever."""
 
+    KEEP_EVENTS: timedelta | None = timedelta(days=90)
+    """How long events stay in their log, to be looked at and replayed; None keeps them for ever."""
+
     KEEP_KEYS: timedelta | None = timedelta(days=365)
     """How long an idempotency key is remembered at least; None remembers it for ever."""
 
@@ -142,10 +145,16 @@ class JobsSettings:
             found.append(f'JOBS["VERSION"] is {self.VERSION[:80]!r}: give at most 64 characters.')
         if not all(isinstance(pattern, str) and pattern for pattern in self.REDACT):
             found.append(f'JOBS["REDACT"] is {self.REDACT!r}: give parts of names, such as "password".')
-        for name in ("KEEP_SUCCEEDED", "KEEP_DEAD", "KEEP_KEYS", "KEEP_STATS"):
+        for name in ("KEEP_SUCCEEDED", "KEEP_DEAD", "KEEP_EVENTS", "KEEP_KEYS", "KEEP_STATS"):
             keep = getattr(self, name)
             if keep is not None and not timedelta(0) <= keep <= timedelta(days=36_600):
                 found.append(f'JOBS["{name}"] is {keep!r}: give 0 or more, at most a hundred years, or None for ever.')
+        keys, events = self.KEEP_KEYS, self.KEEP_EVENTS
+        if keys is not None and keys >= timedelta(0) and (events is None or events > keys):
+            found.append(
+                'JOBS["KEEP_EVENTS"] is longer than JOBS["KEEP_KEYS"]: an event whose keys are forgotten would be given'
+                " to its consumers twice. Keep keys at least as long as events."
+            )
         if not self.BACKOFF or not all(isinstance(n, int | float) and n >= 0 for n in self.BACKOFF):
             found.append(f'JOBS["BACKOFF"] is {self.BACKOFF!r}: give one or more numbers of seconds, 0 or more.')
         if self.DEAD_AFTER < 3 * self.HEARTBEAT:

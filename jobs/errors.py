@@ -34,6 +34,14 @@ class PayloadTooLarge(InvalidArguments):
     """The arguments are larger than JOBS["MAX_PAYLOAD"]. Pass an id or a file name instead of the data."""
 
 
+class InvalidEvent(InvalidArguments):
+    """A payload that does not fit the schema of its event type, or that JSON cannot keep. Nothing was written."""
+
+
+class UnknownEvent(JobsError, LookupError):
+    """An event type that is neither declared nor consumed, or a consumer that is not known. Nothing was written."""
+
+
 class TooDeep(JobsError):
     """A job enqueued a job that enqueued a job ... past JOBS["MAX_DEPTH"]. Nothing was written."""
 

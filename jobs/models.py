@@ -17,12 +17,14 @@ from django.db.models.functions import Now
 from django.utils.formats import date_format
 from django.utils.timezone import localtime, now
 
+from jobs.delivery import PREFIX
+from jobs.events import Event
 from jobs.records import Block, Cancellation, LogLine, Note, Progress, Queue, Stat
 from jobs.timetable import Schedule
 
 __all__ = [
-    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Block", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key",
-    "LogLine", "Note", "Progress", "Queue", "Schedule", "Stat", "State", "Worker",
+    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Block", "Cancellation", "Event", "FinishedJob", "Job", "JobColumns",
+    "Key", "LogLine", "Note", "Progress", "Queue", "Schedule", "Stat", "State", "Worker",
 ]  # fmt: skip
 
 
@@ -229,6 +231,13 @@ class Key(models.Model):
             # The last generation of a key. Plain keys have none and pay nothing for it.
             models.Index(
                 fields=["task", "key", "-generation"], name="jobs_key_generation", condition=Q(generation__gt=0)
+            ),
+            # From an event to its jobs. By bytes, so that the start of a key is found under any collation.
+            models.Index(
+                fields=["key"],
+                name="jobs_key_event",
+                condition=Q(key__startswith=PREFIX),
+                opclasses=["varchar_pattern_ops"],
             ),
         ]
 

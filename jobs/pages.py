@@ -28,9 +28,12 @@ from jobs.models import State
 from jobs.recipe import RENDER
 from outbox.admin import ReadOnlyAdmin
 
-TABS = ("overview", "jobs", "failures", "schedules", "queues", "workers")
+TABS = ("overview", "jobs", "failures", "events", "schedules", "queues", "workers")
 
-LIVE = ("overview", "list", "job", "failures", "failure", "schedules", "schedule", "queues", "workers")
+LIVE = (
+    *("overview", "list", "job", "failures", "failure", "events", "event", "schedules", "schedule"),
+    *("queues", "workers"),
+)
 
 HIDDEN = "hidden: you lack the permission to see arguments and results"
 
@@ -208,7 +211,7 @@ class Pages(ReadOnlyAdmin):
             "live": page in LIVE,
             "every": EVERY,
             "tabs": TABS,
-            "tab": {"list": "jobs", "job": "jobs"}.get(page, page),
+            "tab": {"list": "jobs", "job": "jobs", "event": "events", "ask_replay": "events"}.get(page, page),
             "here": request.get_full_path(),
             "may": Permissions(request),
             **context,

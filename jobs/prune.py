@@ -62,12 +62,20 @@ LOOK_EVERY = timedelta(hours=6)
 RELIED_ON = timedelta(days=2)
 """A request relies on a block that was used within a day (jobs.background.TRUSTED_FOR), and then has to commit."""
 
+# Before the keys: an event must not outlive the keys that say who has been given it.
+EVENTS = """DELETE FROM jobs_event WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM jobs_event WHERE published_at < statement_timestamp() - %s
+  ORDER BY published_at, id LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING 1"""
+
 WELL, BADLY = "state = 'succeeded'", "state <> 'succeeded'"
 
 
 def prune(session: Session, settings: JobsSettings) -> int:
     """Delete up to a thousand rows of each kind; answers how many went. Call again while it is not 0."""
     deleted = _finished(session, WELL, settings.KEEP_SUCCEEDED) + _finished(session, BADLY, settings.KEEP_DEAD)
+    if settings.KEEP_EVENTS is not None:
+        deleted += len(session.run(Query(EVENTS, (settings.KEEP_EVENTS, BATCH)), durable=False))
     deleted += len(session.run(Query(KEYS, (BATCH,)), durable=False))
     if settings.KEEP_STATS is not None:
         deleted += len(session.run(Query(STATS, (settings.KEEP_STATS, BATCH)), durable=False))

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -41,7 +41,7 @@ from jobs.options import (
     check_until,
 )
 from jobs.signature import checker, wants_context
-from outbox.write import write, write_many
+from outbox.write import Draft, write, write_many
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,6 +108,8 @@ class Task(Generic[P, R]):
                 f" the queue's database ({jobs_settings().DATABASE!r}). Leave database= out, or atomic=True."
             )
 
+    do_not_call_in_templates: ClassVar[bool] = True  # a template would call whatever can be called
+
     def __hash__(self) -> int:
         return hash(self.name)
 
@@ -169,10 +171,6 @@ class Task(Generic[P, R]):
         made = draft(self, args, kwargs, self._identity())
         return JobHandle(made.uid, self, write(made, database=self.database))
 
-    def draft(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Draft:
-        """What `enqueue` would write, checked like it, for somebody who writes it otherwise."""
-        return self._draft(args, kwargs, self.idempotency_key)
-
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """`enqueue` for async code. It runs where Django's async ORM runs, so it shares that thread's transaction."""
         return await sync_to_async(self.enqueue)(*args, **kwargs)
@@ -196,6 +194,11 @@ class Task(Generic[P, R]):
     ) -> list[JobHandle[R]]:
         """`enqueue_many` for async code."""
         return await sync_to_async(self.enqueue_many)(calls, idempotency_keys=idempotency_keys)
+
+    def draft(self, args: Sequence[Any], kwargs: Mapping[str, Any], key: str | None = None) -> Draft:
+        """What `enqueue` would write, checked and packed, for somebody who writes it otherwise; `key` replaces the
+        task's own idempotency key."""
+        return draft(self, args, kwargs, self._identity() if key is None else identify(self, [key])[0])
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now: no job, no retry, no limit."""

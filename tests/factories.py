@@ -10,7 +10,7 @@ import factory
 from django.utils import timezone
 
 from jobs.ids import new_id
-from jobs.models import Attempt, FinishedJob, Job, Key, LogLine, Note, Progress, Queue, Schedule, Stat, Worker
+from jobs.models import Attempt, Event, FinishedJob, Job, Key, LogLine, Note, Progress, Queue, Schedule, Stat, Worker
 from outbox.models import Message, SetAsideMessage
 
 
@@ -153,6 +153,16 @@ class NoteFactory(factory.django.DjangoModelFactory[Note]):
     by = "anna"
     deed = "requeued"
     reason = "it is mended"
+
+
+class EventFactory(factory.django.DjangoModelFactory[Event]):
+    class Meta:
+        model = Event
+
+    id = factory.LazyFunction(new_id)
+    type = "tests.placed"
+    payload = '{"order":1}'
+    published_at = factory.LazyFunction(timezone.now)
 
 
 class QueueFactory(factory.django.DjangoModelFactory[Queue]):

@@ -34,6 +34,8 @@ def pages(jobs: dict[str, UUID]) -> dict[str, str]:
         "schedules": at("schedules"),
         "schedule": at("schedule", NIGHTLY),
         "schedule-form": at("new_schedule"),
+        "events": at("events"),
+        "event": at("event", jobs["event"]),
         "queues": at("queues"),
         "workers": at("workers"),
         "edit": at("edit", jobs["dead"]),
@@ -53,6 +55,10 @@ def take(driver: Any, address: str, jobs: dict[str, UUID], only: list[str]) -> N
                 driver.execute_script("document.activeElement.blur()")
                 picture(driver, IMG / f"{name}-{look}.png")
                 print(f"{name}-{look}.png")
+        if not only or "ask-replay" in only:
+            driver.get(address + pages(jobs)["event"])
+            driver.find_element("css selector", "button[value=ask]").click()
+            picture(driver, IMG / f"ask-replay-{look}.png")
         if not only or "ask" in only:
             driver.get(address + pages(jobs)["failure"])
             driver.find_element("css selector", "button[value=requeue]").click()

@@ -10,8 +10,9 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
-from jobs import GiveUp, JobContext, task
+from jobs import GiveUp, JobContext, consumer, event, task
 from jobs.declare import registry
 from tests.models import Effect
 from tests.support.side_file import append
@@ -280,6 +281,43 @@ def new_in_this_release(mark: str) -> None:
 if os.environ.get("TEST_OLD_RELEASE"):
     registry.pop("tests.tasks.new_in_this_release")
     registry["tests.tasks.renamed_argument"] = replace(renamed_argument, version=1, func=lambda text: 0, upgrade={})
+
+
+# Consumers ------------------------------------------------------------------------------------------------------------
+
+
+class Placed(TypedDict):
+    """What `tests.placed` says."""
+
+    order: int
+    card: NotRequired[str]
+    note: NotRequired[str | None]
+
+
+placed = event("tests.placed", schema=Placed, redact=["note"])
+event("tests.lonely")
+
+
+@consumer("tests.placed", priority="high", max_attempts=2, backoff=0, timeout=30)
+def note_placed(payload: dict[str, Any]) -> int:
+    append(f"noted {payload['order']}")
+    return int(payload["order"])
+
+
+@consumer("tests.placed", delay=0.5, source_name="orders/slow")
+def remind_placed(payload: dict[str, Any]) -> None:
+    append(f"reminded {payload['order']}")
+
+
+@consumer(placed, "tests.undone", takes_context=True, max_attempts=2, backoff=0)
+async def audit_placed(context: JobContext, payload: dict[str, Any]) -> list[str]:
+    append(f"audited {payload['order']} attempt {context.attempt}")
+    if payload["order"] == 13:
+        raise ValueError("an unlucky order")
+    return [str(context.event_id), context.event_type, context.idempotency_key]
+
+
+event("tests.undone")
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own

@@ -14,8 +14,10 @@ import pytest
 from django.core.management import load_command_class
 
 from jobs.conf import JobsSettings
+from jobs.consume import Options, consumer, event
 from jobs.context import JobContext
 from jobs.declare import task
+from jobs.emit import Published
 from jobs.models import Schedule, State
 from jobs.plan import every
 from jobs.recur import NICKNAMES
@@ -54,7 +56,7 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: An
     ("app", "command"),
     [
         *(("jobs", name) for name in ("runworkers", "checkjobs", "lintbackground", "joblogs", "jobs", "jobmetrics")),
-        ("jobs", "schedules"),
+        *(("jobs", name) for name in ("schedules", "replayevents")),
         ("outbox", "relay"),
     ],
 )
@@ -106,7 +108,7 @@ def test_the_options_of_task_and_using_are_documented() -> None:
     for name in inspect.signature(Task.using).parameters:
         if name != "self":
             assert f"`{name}`" in said
-    for name in (*JobContext._fields, "idempotency_key"):
+    for name in (*JobContext._fields, "idempotency_key", "event_id", "event_type"):
         assert f"`{name}`" in said
 
 
@@ -145,6 +147,15 @@ def test_every_metric_is_documented_and_no_other() -> None:
     documented = {name for row in table.splitlines() if row for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
     assert families == documented
+
+
+def test_the_options_of_event_and_consumer_are_documented() -> None:
+    said = text("docs/events.md")
+
+    for name in (*inspect.signature(event).parameters, *inspect.signature(consumer).parameters, *Published._fields):
+        if name not in ("name", "types", "options"):
+            assert f"`{name}`" in said or f"`{name}=`" in said, name
+    assert set(Options.__annotations__) <= set(inspect.signature(task).parameters)
 
 
 def test_every_check_is_documented_and_no_other() -> None:

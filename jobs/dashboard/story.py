@@ -13,11 +13,12 @@ from django.db import router
 from jobs.conf import jobs_settings
 from jobs.dashboard.look import Found, one, rows
 from jobs.declare import registry
+from jobs.delivery import Delivery, delivery_of
 from jobs.envelope import unpack_body, unpack_headers
 from jobs.frames import Fold, folds
 from jobs.handle import JobProgress, progress_of
 from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, Key, LogLine, Note, Progress, State
-from jobs.redact import named, redacted, redacted_call
+from jobs.redact import named, names_of, redacted, redacted_call
 from jobs.tasks import Task
 from outbox.errors import Undeliverable
 from outbox.models import Message, SetAsideMessage
@@ -94,6 +95,11 @@ class Story:
     origin: str
     callbacks: list[Calls]
     key: Key | None
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """The event it was made for, if it was."""
+        return delivery_of(self.job.idempotency_key) if self.job is not None else None
 
     @property
     def state_label(self) -> str:
@@ -261,7 +267,7 @@ def arguments_tree(job: Job | FinishedJob | Found, task: Task[Any, Any] | None) 
 def value_tree(text: str, task: Task[Any, Any] | None) -> Branch | None:
     """A result as a tree, secrets hidden; None where it is not JSON."""
     try:
-        return branch("", redacted(json.loads(text), task.redact if task is not None else ()))
+        return branch("", redacted(json.loads(text), names_of(task)))
     except (ValueError, RecursionError):
         return None
 

@@ -10,9 +10,12 @@ from uuid import UUID
 from django.urls import reverse
 from django.utils import timezone
 
+from jobs.delivery import Delivery
+from jobs.ids import id_for_key
 from jobs.models import State
 from tests.factories import (
     AttemptFactory,
+    EventFactory,
     FinishedJobFactory,
     JobFactory,
     KeyFactory,
@@ -39,6 +42,7 @@ class Filled(NamedTuple):
     jobs: dict[str, UUID]
     worker: int
     schedule: UUID
+    event: UUID
 
     def pages(self, site: str = "admin") -> dict[str, str]:
         """Every page there is, by a name."""
@@ -47,6 +51,8 @@ class Filled(NamedTuple):
             "overview of a week": f"{at('changelist', site=site)}?span=7d",
             **{f"list of {state}": at("list", state, site=site) for state in STATES},
             **{f"job that is {state}": at("change", job, site=site) for state, job in self.jobs.items()},
+            "events": at("events", site=site),
+            "an event": at("event", self.event, site=site),
             "failures": at("failures", site=site),
             "a failure": f"{at('failure', site=site)}?exception=ValueError&frame=shop/tasks.py in send",
             "schedules": at("schedules", site=site),
@@ -114,7 +120,14 @@ def fill_all(text: Callable[[str], str] = lambda field: field, **limits: int) ->
     for outcome in ("succeeded", "retrying", "dead"):
         StatFactory(queue=columns["queue"], task=columns["task"], outcome=outcome, version=cut("2.1", 64))
     StatFactory(queue=columns["queue"], task=columns["task"], version=cut("2.2", 64))
-    return Filled(jobs, worker.pk, _schedules(columns, cut))
+    event = EventFactory(
+        type="tests.placed", origin=columns["origin"], payload=json.dumps({text("order")[:80]: text("of paper")})
+    )
+    for task, again in (("tests.tasks.note_placed", ""), ("tests.tasks.note_placed", "fix-1"), (columns["task"], "")):
+        delivery = Delivery(event.id, event.type, again)
+        made = KeyFactory(id=id_for_key(task, delivery.key), task=task, key=delivery.key)
+        FinishedJobFactory(**{**columns, "id": made.id, "task": task, "idempotency_key": made.key}, state="dead")
+    return Filled(jobs, worker.pk, _schedules(columns, cut), event.id)
 
 
 def _schedules(columns: dict[str, Any], cut: Callable[[str, int], str]) -> UUID:

@@ -38,6 +38,7 @@ TABLES = (
     "jobs_schedule",
     "jobs_stat",
     "jobs_block",
+    "jobs_event",
 )
 
 properties = settings(

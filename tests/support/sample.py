@@ -11,14 +11,18 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from jobs.delivery import Delivery
+from jobs.events import Event
 from jobs.histogram import SIZE, bucket_of, pack
-from jobs.ids import new_id
+from jobs.ids import id_for_key, new_id
 from jobs.models import Schedule, Stat
 from jobs.recur import Rhythm
 from tests.factories import (
     AttemptFactory,
+    EventFactory,
     FinishedJobFactory,
     JobFactory,
+    KeyFactory,
     LogLineFactory,
     NoteFactory,
     ProgressFactory,
@@ -77,7 +81,42 @@ def an_ordinary_day() -> dict[str, UUID]:
     )
     _schedules(now)
     SetAsideMessageFactory(error="the headers are not right: ValueError: queue 'mäil'")
-    return {"dead": _dead(now), "running": _running(now)}
+    return {"dead": _dead(now), "running": _running(now), "event": _events(now)}
+
+
+def _events(now: datetime) -> UUID:
+    """Orders as they come in: most went well, one consumer has had trouble; the one that was repeated."""
+    consumers = [f"project.recipes.consumers.{name}" for name in ("thank_customer", "give_points", "tell_warehouse")]
+    made = []
+    for k in range(38):
+        at = now - timedelta(seconds=4 + 71 * k)
+        payload = {"order": 1080 - k, "customer": "Ada Lovelace", "email": "ada@example.com", "total": 1250 + 37 * k}
+        event = EventFactory(
+            type="order.created",
+            published_at=at,
+            payload=json.dumps(payload),
+            origin="" if k % 3 else f"POST /orders/, user {k + 12} ada",
+        )
+        made.append(event)
+        for task in consumers:
+            bad = task.endswith("warehouse") and 5 < k < 14
+            job = {"state": "dead" if bad else "succeeded", "result": None if bad else "null"}
+            _given(event, task, "", ended_at=at + timedelta(seconds=4), **job, error=WAREHOUSE if bad else "")
+    again = "repetition r-8d21f0c4a9b3 of the event, by anna: the warehouse is back"
+    _given(made[8], consumers[2], "r-8d21f0c4a9b3", origin=again, ended_at=now - timedelta(minutes=2))
+    EventFactory(type="report.completed", published_at=now - timedelta(minutes=51), payload='{"report":"2026-01"}')
+    return UUID(str(made[8].id))
+
+
+WAREHOUSE = "urllib.error.URLError: <urlopen error [Errno 111] Connection refused>"
+
+
+def _given(event: Event, task: str, again: str, **fields: Any) -> None:
+    delivery = Delivery(event.id, event.type, again)
+    key = KeyFactory(id=id_for_key(task, delivery.key), task=task, key=delivery.key)
+    FinishedJobFactory(
+        id=key.id, task=task, idempotency_key=key.key, enqueued_at=event.published_at, arguments="{}", **fields
+    )
 
 
 def ended_well(at: datetime) -> UUID:
