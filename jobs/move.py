@@ -65,7 +65,7 @@ class Mover:
         if full:
             return 0.0
         if now < self._hot_until:
-            return 0.002  # writers in the same process do not wake again so soon after the last time
+            return 0.001  # writers in the same process do not wake again so soon after the last time
         poll = self._outbox.poll_interval if self._relays else PROMOTE_EVERY
         return max(0.001, min(poll, self._promote_at - now, self._prune_at - now, self._compact_at - now))
 
