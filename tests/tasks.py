@@ -251,3 +251,10 @@ if os.environ.get("TEST_OLD_RELEASE"):
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own
+
+
+@task
+def mark_start_and_end(number: int, seconds: float) -> None:
+    append(f"start {number} {time.time()}")
+    time.sleep(seconds)
+    append(f"end {number} {time.time()}")
