@@ -149,7 +149,9 @@ def test_with_nobody_idle_it_does_not_count_what_is_ready(keeper: Keeper) -> Non
 def test_a_retry_after_a_verdict_is_known_to_the_mover(ours: Session, keeper: Keeper, board: Board) -> None:
     job = JobFactory(running=True, worker=board.worker, claimer=12, max_attempts=3)
     empty(board.mover_pipe[0])
-    keeper._verdicts.append(Verdict(1, "a slot that is dead", [Fated(str(job.id), job.lease, 12, "timed_out", 1.0, "late")]))
+    keeper._verdicts.append(
+        Verdict(1, "a slot that is dead", [Fated(str(job.id), job.lease, 12, "timed_out", 1.0, "late")])
+    )
 
     keeper._carry_out()
 

@@ -52,9 +52,9 @@ def test_an_outcome_is_visible_at_once_although_the_next_job_runs_for_minutes(
     runworkers: Start, side_file: SideFile
 ) -> None:
     """All are claimed by the one slot in one go, so each long one has begun before the one before it is written."""
-    pairs = 8
+    pairs = 16
     tasks.mark_start_and_end.enqueue_many(
-        [call for n in range(pairs) for call in ((2 * n, 0.0), (2 * n + 1, 0.3 if n < pairs - 1 else FOR_MINUTES))]
+        [call for n in range(pairs) for call in ((2 * n, 0.0), (2 * n + 1, 0.1 if n < pairs - 1 else FOR_MINUTES))]
     )
     runworkers("--slots", "1")
 
