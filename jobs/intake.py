@@ -93,7 +93,8 @@ def accept(messages: list[Written]) -> Delivery:
             good.append((message, headers))
     if not good:
         return Delivery([], rejected)
-    return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected)
+    later = any(headers.run_after is not None or headers.delay for _, headers in good)
+    return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected, later)
 
 
 def accept_if(guard: Query, messages: list[Written]) -> Query:

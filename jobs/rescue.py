@@ -100,9 +100,24 @@ def hand_back_left_over(
     session: Session, claimers: Sequence[int], running: Sequence[UUID], worker: int, settings: JobsSettings
 ) -> int:
     """Hand back this worker's rows that no slot on the board has: claims whose answer was lost, jobs of the dead."""
-    held = read(session.run(Query(LEFT_OVER, (worker, list(claimers), list(running)))))
-    _write(session, [decide(job, Happened.HANDED_BACK, settings) for job in held], worker)
+    held = read(session.run(left_over(worker, claimers, running)))
+    hand_back(session, held, worker, settings)
     return len(held)
+
+
+def left_over(worker: int, claimers: Sequence[int], running: Sequence[UUID]) -> Query:
+    """The query for those rows; read its rows with `read`."""
+    return Query(LEFT_OVER, (worker, list(claimers), list(running)))
+
+
+def hand_back(session: Session, held: Sequence[Held], worker: int, settings: JobsSettings) -> None:
+    """Give them to other slots, nothing charged."""
+    _write(session, [decide(job, Happened.HANDED_BACK, settings) for job in held], worker)
+
+
+def silent(worker: int, settings: JobsSettings) -> Query:
+    """The query for the other workers whose heartbeat is old."""
+    return Query(SILENT, (settings.DEAD_AFTER, worker))
 
 
 class Watch:
@@ -118,9 +133,12 @@ class Watch:
 
     def look(self, session: Session, worker: int, settings: JobsSettings) -> list[str]:
         """One look; returns the names of the workers buried now."""
+        return self.judge(session, session.run(silent(worker, settings)), settings)
+
+    def judge(self, session: Session, quiet: list[Row], settings: JobsSettings) -> list[str]:
+        """The same with the rows of `silent` at hand."""
         now = time.monotonic()
-        silent = session.run(Query(SILENT, (settings.DEAD_AFTER, worker)))
-        seen = {number: (beat, name) for number, beat, name in silent}
+        seen = {number: (beat, name) for number, beat, name in quiet}
         self._seen = {
             number: self._seen[number] if self._seen.get(number, (None,))[0] == beat else (beat, now)
             for number, (beat, _) in seen.items()

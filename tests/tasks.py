@@ -321,3 +321,10 @@ event("tests.undone")
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own
+
+
+@task
+def mark_start_and_end(number: int, seconds: float) -> None:
+    append(f"start {number} {time.time()}")
+    time.sleep(seconds)
+    append(f"end {number} {time.time()}")
