@@ -151,6 +151,7 @@ class Keeper:
             carry_out(self._session, verdict.jobs, self._board.worker, self._settings)
             self._verdicts.popleft()
             self._channel.send({"done": verdict.number})
+            self._board.wake_mover()  # there may be callbacks, and retries that are due soon
             self._sweep_at = 0.0
 
     def _leave(self, claimers: list[int], running: list[UUID]) -> float:
