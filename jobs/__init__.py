@@ -3,15 +3,17 @@
 The files lie along one corridor, in the order a job walks it:
 
     declare    @task, the registry
-    tasks      `enqueue` writes an envelope to the outbox in the caller's transaction
+    tasks      `enqueue` writes an envelope to the outbox in the caller's transaction; `draft` packs it, `keys` says
+               whose job it is, `callback` what is to follow its end
     consume    event types and their consumers; `emit` publishes an event and writes a job for each consumer
     intake     the gate: the relay hands committed messages over, and they become ready or scheduled jobs
     claim      a slot takes ready jobs; the claim is committed before anything runs
-    execute    calls the function; touches no database of ours
+    execute    asks its `condition` and calls the function; touches no database of ours
     outcome    pure: what follows from what happened (succeeded, retrying, dead, handed back)
     finish     writes the outcome, fenced: a worker that lost its lease changes nothing
     promote    turns over what is due: scheduled and retrying jobs become ready
     rescue     takes back the jobs of a worker that is gone
+    announce   sends the signals about what was written
     tick       what a schedule is due for becomes jobs, once: `plan` declares, `enrol` writes down, `recur` counts
     operate    what a person may do to jobs, queues and workers; `dashboard` only looks
 

@@ -299,7 +299,7 @@ class Board:
         _write(self.pipes[slot][1])
 
     def wake_mover(self) -> None:
-        """Have the mover look anew for what is due next."""
+        """Have the mover look anew for what is due next, and at the outbox."""
         _write(self.mover_pipe[1])
 
     def wake_idle(self, jobs: int) -> None:

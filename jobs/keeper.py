@@ -195,6 +195,7 @@ class Keeper:
             carry_out(self._session, verdict.jobs, self._board.worker, self._settings)
             self._verdicts.popleft()
             self._channel.send({"done": verdict.number})
+            self._board.wake_mover()  # there may be callbacks, and retries that are due soon
             self._sweep_at = 0.0
             self._board.wake_mover()  # a retry may be due sooner than anything it knows of
 

@@ -62,6 +62,7 @@ class Orders:
                 over.append(job)  # it has ended, by itself or because it was told to
             elif owner is None:
                 cancelled(session.run(Query(CANCEL, ([job], reason))), reason)
+                self.board.wake_mover()
             elif owner == worker:
                 told.add((str(job), lease))
                 if (str(job), lease) not in self._told:
