@@ -28,8 +28,8 @@ VALUES (gen_random_uuid(), %s, 'tests.trust.tasks.works', '', %s, 'UTC', '{"args
 
 
 def row(ground: Ground, report: Report) -> None:
-    step = timedelta(seconds=max(0.05, 0.3 * ground.scale))
-    kills = ground.size(60, 12)
+    step = timedelta(seconds=max(0.03, 0.3 * ground.scale))
+    kills = ground.size(60, 8)
     fleet = [start(ground) for _ in range(SCHEDULERS)]
     ground.ready(*fleet)
     ((schedule, first),) = ground.sql(INSERT, "race", step, "all", timedelta(seconds=1))
