@@ -31,7 +31,7 @@ def find(tool: str) -> str | None:
 
 
 ROWS = {
-    "R01": Row("r01_soak", "soak: jobs run while slots, supervisors and relays are killed"),
+    "R01": Row("r01_soak", "soak: jobs of every kind while all is killed, stopped, cut off, crashed", own_server={}),
     "R02": Row("r02_zombies", "zombies: a stopped worker wakes after its jobs were given to another"),
     "R03": Row("r03_detection", "detection: how soon a job runs again after its slot or its host has died"),
     "R04": Row("r04_false_rescue", "false rescue: jobs far longer than the lease under full load start once"),

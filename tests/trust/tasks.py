@@ -57,6 +57,58 @@ async def works_async(context: JobContext, number: int, seconds: float = 0.0) ->
     return os.getpid()
 
 
+# The soak's four kinds. What each says of itself, in its result and in its error, bears the lease it ran under: a row
+# in which a zombie has written is one whose lease is another.
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05)
+def plain(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    begin(number, context)
+    pause(seconds)
+    return end(number, context)
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05)
+async def plain_async(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    import asyncio
+
+    begin(number, context)
+    await asyncio.sleep(seconds)
+    return end(number, context)
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05, at_most_once=True)
+def once(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    begin(number, context)
+    pause(seconds)
+    return end(number, context)
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05, atomic=True)
+def exactly(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    """Every tenth has a child, which is as much its effect as the row it writes."""
+    begin(number, context)
+    Effect.objects.create(number=number)
+    if number % 10 == 0:
+        plain.enqueue(-number - 1)
+    pause(seconds)
+    return end(number, context)
+
+
+def begin(number: int, context: JobContext) -> None:
+    """Says under which lease it begins, in one write."""
+    of = f"{context.job_id} {os.getpid()} {time.monotonic():.6f}"
+    append(f"under {context.lease} {of}\nbegins {number} {of}")
+
+
+def end(number: int, context: JobContext) -> dict[str, int]:
+    """Every tenth fails at its first attempt, an outcome that is seen."""
+    if number % 10 == 3 and context.attempt == 1:
+        raise ConnectionError(f"lease {context.lease}")
+    say("ends", number, context)
+    return {"lease": context.lease}
+
+
 @task(takes_context=True)
 def holds_the_gil(context: JobContext, number: int, seconds: float) -> None:
     """Nothing of Python runs in this process meanwhile."""
