@@ -21,7 +21,7 @@ from tests import tasks
 from tests.models import Effect
 from tests.process.test_crashes import QUICK, all_finished, pids_of
 from tests.support.observer import observer
-from tests.support.processes import Program, database_url, named
+from tests.support.processes import Program, named
 from tests.support.side_file import SideFile
 from tests.support.wait import wait_until
 from tests.trust.ground import make_database, with_name
