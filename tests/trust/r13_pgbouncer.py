@@ -8,19 +8,15 @@ somebody else's live among theirs. No session may be left with a lock, and none 
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 import time
 from urllib.parse import urlsplit
 
-from tests.support.processes import ROOT
 from tests.trust import checker
 from tests.trust.bouncer import Bouncer
 from tests.trust.enemy import Enemy
 from tests.trust.ground import Ground
 from tests.trust.report import Report
+from tests.trust.suite import play
 from tests.trust.tasks import asks, writes
 
 LEAKED = """SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database =
@@ -107,19 +103,16 @@ def _suite(ground: Ground, report: Report, bouncer: Bouncer) -> None:
 
 
 def _play_suite(report: Report, bouncer: Bouncer) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider",
-         *(f"--ignore={path}" for path in LOOK_AT_SESSIONS), *(f"--deselect={test}" for test in LOSE_A_SESSION)],
-        cwd=ROOT,
+    done = play(
+        *(f"--ignore={path}" for path in LOOK_AT_SESSIONS),
+        *(f"--deselect={test}" for test in LOSE_A_SESSION),
         env={
-            **{key: value for key, value in os.environ.items() if key not in ("DJANGO_SETTINGS_MODULE", "SIDE_FILE")},
             "DATABASE_URL": bouncer.url + "postgres?DISABLE_SERVER_SIDE_CURSORS=true",
             "TEST_OUTBOX": json.dumps({"NOTIFY": False}),
         },
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error|errors|skipped)", done.stdout[-400:])}
-    report.figure("tests passed", counts.get("passed", 0))
-    report.must("tests failed", counts.get("failed", 0) + counts.get("error", 0) + counts.get("errors", 0), "==", 0)
-    for line in re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE):
-        report.note(line)
+    )
+    report.figure("tests passed", done.passed)
+    report.figure("tests left out", f"{len(LOOK_AT_SESSIONS)} files and {len(LOSE_A_SESSION)} tests")
+    report.must("tests failed", done.failed, "==", 0)
+    for name in done.names:
+        report.note(name)
