@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +17,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from tests.trust import checker
 from tests.trust.enemy import Enemy
+from tests.trust.finding import Finding
 from tests.trust.ground import Ground, Worker
 from tests.trust.models import Order
 from tests.trust.tasks import exactly, once, plain, plain_async
@@ -50,39 +50,6 @@ WHERE parent IS NOT NULL GROUP BY parent"""
 
 class RolledBack(Exception):
     """The business changed its mind."""
-
-
-@dataclass
-class Finding:
-    """What became of all jobs. The names are those of the command's answer."""
-
-    jobs: int
-    kills: int
-    stops: int
-    backends_killed: int
-    restarts: int
-    lost: int
-    atomic_duplicated: int
-    atomic_missing: int
-    at_most_once_repeated: int
-    stale_writes: int
-    external_duplicates: int
-    in_flight_at_kills: int
-    stuck: int
-    seconds: float
-    seed: int = 0
-
-    @property
-    def kept(self) -> bool:
-        """Whether every promise was."""
-        broken = (
-            self.lost, self.atomic_duplicated, self.atomic_missing, self.at_most_once_repeated, self.stale_writes,
-            self.stuck,
-        )  # fmt: skip
-        return not any(broken) and self.external_duplicates <= self.in_flight_at_kills
-
-    def said(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Soak:
