@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jobs.context import JobContext as JobContext
     from jobs.declare import task as task
     from jobs.errors import GiveUp as GiveUp
+    from jobs.errors import InvalidResult as InvalidResult
     from jobs.errors import RetryAfter as RetryAfter
     from jobs.errors import TimedOut as TimedOut
     from jobs.find import aget as aget
@@ -31,10 +32,22 @@ if TYPE_CHECKING:
     from jobs.handle import JobHandle as JobHandle
     from jobs.tasks import Task as Task
 
-__all__ = ["GiveUp", "JobContext", "JobHandle", "RetryAfter", "Task", "TimedOut", "aget", "get", "task"]
+__all__ = [
+    "GiveUp",
+    "InvalidResult",
+    "JobContext",
+    "JobHandle",
+    "RetryAfter",
+    "Task",
+    "TimedOut",
+    "aget",
+    "get",
+    "task",
+]
 
 _HOMES = {
     "GiveUp": "jobs.errors",
+    "InvalidResult": "jobs.errors",
     "JobContext": "jobs.context",
     "JobHandle": "jobs.handle",
     "RetryAfter": "jobs.errors",

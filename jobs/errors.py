@@ -52,6 +52,10 @@ class GiveUp(Exception):
     """Raise it in a task that knows it can never succeed: the job is dead at once, whatever attempts are left."""
 
 
+class InvalidResult(GiveUp):
+    """What a task returned is not JSON: the attempt has failed, and trying again would only repeat its effects."""
+
+
 class RetryAfter(Exception):
     """Raise it in a task to be tried again after `delay` (seconds or a timedelta), if attempts are left."""
 

@@ -13,10 +13,10 @@ from typing import Any
 from jobs.claim import Claimed
 from jobs.conf import JobsSettings, band_of
 from jobs.context import JobContext, current
-from jobs.envelope import check_json, dumps
-from jobs.errors import TimedOut, TimeLimit
+from jobs.errors import InvalidResult, TimedOut, TimeLimit
 from jobs.fit import Misfit, Unreadable, arguments_of
 from jobs.outcome import NO_TROUBLE, Happened, Outcome, Trouble, decide, retry_wait
+from jobs.result import pack_result
 from jobs.tasks import Task
 from outbox.text import clean, describe
 
@@ -58,7 +58,7 @@ def execute(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started:
         return failed(job, task, settings, context, error, started)
     finally:
         current.reset(token)
-    return succeeded(job, settings, value, started)
+    return succeeded(job, task, settings, context, value, started)
 
 
 async def execute_async(
@@ -84,15 +84,22 @@ async def execute_async(
     if timed_out():
         late = TimedOut(f"returned only after its limit of {timeout_of(job, task, settings):g} s")
         return failed(job, task, settings, context, late, started)
-    return succeeded(job, settings, value, started)
+    return succeeded(job, task, settings, context, value, started)
 
 
 MISFITS = 60
 """Claims after which a job that fits no worker is dead: an hour of waiting for a deploy to be complete."""
 
 
-def succeeded(job: Claimed, settings: JobsSettings, value: Any, started: float) -> Outcome:
-    result, note = ("null", "") if value is None else pack_result(value, settings.MAX_RESULT)
+def succeeded(
+    job: Claimed, task: Task[Any, Any], settings: JobsSettings, context: JobContext, value: Any, started: float
+) -> Outcome:
+    """What follows from a return value. One that is not JSON fails the attempt and is not tried again: the effects
+    would be repeated for the same answer."""
+    try:
+        result, note = ("null", "") if value is None else pack_result(value, settings.MAX_RESULT)
+    except InvalidResult as error:
+        return failed(job, task, settings, context, error, started)
     return decide(
         job, Happened.SUCCEEDED, settings, result=result, trouble=Trouble(note) if note else NO_TROUBLE, started=started
     )
@@ -121,36 +128,6 @@ def failed(
         trouble = Trouble(f"{trouble.error} (its backoff function raised {describe(broken)})", trouble.traceback)
         wait = settings.BACKOFF[0]
     return decide(job, happened, settings, trouble=trouble, started=started, retry_in=wait)
-
-
-def pack_result(value: Any, limit: int) -> tuple[str | None, str]:
-    """The result as JSON text, or None and why it is not kept: a job that did its work has succeeded either way."""
-    try:
-        problem = check_json(value, "the result")
-        if problem is not None:
-            value = _cleaned(value)
-            problem = check_json(value, "the result")
-        if problem is not None:
-            return None, clean(f"its result was not kept: {problem}", 500)
-        text = dumps(value)
-        size = len(text) if text.isascii() else len(text.encode())
-    except Exception as error:
-        return None, f"its result was not kept: {describe(error)}"
-    if size > limit:
-        return None, f'its result was not kept: {size:,} bytes of JSON are over JOBS["MAX_RESULT"] ({limit:,})'
-    return text, ""
-
-
-def _cleaned(value: Any) -> Any:
-    """The same with text that can be stored; other things stay what they are."""
-    kind = type(value)
-    if kind is str:
-        return clean(value, len(value) + 1)
-    if kind is list:
-        return [_cleaned(item) for item in value]
-    if kind is dict:
-        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
-    return value
 
 
 def traceback_of(error: BaseException) -> str:

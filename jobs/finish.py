@@ -58,9 +58,13 @@ ATTEMPTS = """noted AS (
     clock_timestamp() - age * interval '1 second', clock_timestamp()
   FROM moved WHERE kind <> '' ON CONFLICT (job, lease) DO NOTHING)"""
 
+# A coroutine that was cancelled alone does not know by whom: the wish that its slot was told of still stands there.
+SAID = """coalesce((SELECT nullif(reason, '') FROM jobs_cancellation AS wish WHERE wish.job = job.id
+    AND o.state = 'cancelled'), o.error) AS error"""
+
 DIE = f"""WITH {OUTCOMES}, moved AS (
   DELETE FROM jobs_job AS job USING o WHERE {FENCE}
-  RETURNING job.id, job.lease, job.worker, o.number, o.kind, o.error, o.traceback, o.frame, o.age, o.state, o.attempts,
+  RETURNING job.id, job.lease, job.worker, o.number, o.kind, {SAID}, o.traceback, o.frame, o.age, o.state, o.attempts,
     o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.version, job.at_most_once,
     job.max_attempts, job.depth, job.parent, job.origin, job.idempotency_key, job.enqueued_at, job.run_after,
     job.ready_at),
@@ -160,6 +164,8 @@ def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool =
     """Count the outcomes that were written, by their `ids` (None is all of them), and log a line for each that is worth
     one; `doubtful` when a lost connection may have written them before."""
     tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
+    if ids is not None and not doubtful and len(ids) < len(outcomes):
+        tally.drop(o for o in outcomes if o.id not in ids)
     now = time.monotonic()
     info = logger.isEnabledFor(logging.INFO)
     for o in outcomes:

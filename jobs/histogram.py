@@ -6,25 +6,26 @@ about a day and a half. As text it is "bucket:count" for what is not zero: "3:12
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from math import log2
 
 SIZE = 56
 
 SMALLEST = 0.001
 
 
-def bucket_of(seconds: float) -> int:
-    """The bucket that a duration falls into."""
-    if seconds <= SMALLEST:
-        return 0
-    return min(SIZE - 1, int(2.0 * log2(seconds / SMALLEST)) + 1)
-
-
 def upper(bucket: int) -> float:
     """The longest duration a bucket holds, in seconds."""
     return float(SMALLEST * 2.0 ** (bucket / 2.0))
+
+
+UPPERS = tuple(upper(bucket) for bucket in range(SIZE - 1))
+
+
+def bucket_of(seconds: float) -> int:
+    """The bucket that a duration falls into."""
+    return bisect_left(UPPERS, seconds)
 
 
 def pack(counts: Sequence[int]) -> str:

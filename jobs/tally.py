@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jobs.histogram import SIZE, bucket_of
+from jobs.histogram import SIZE, UPPERS
 
 if TYPE_CHECKING:
     from jobs.outcome import Outcome
@@ -64,15 +65,22 @@ class Tally:
                 if key != before:  # most batches are of one kind
                     row, before = self._sums.setdefault(key, Sums()), key
                 row.count += 1
-                if o.started is None:
+                if (started := o.started) is None:
                     continue
-                ran = now - o.started
+                ran = now - started
                 row.ran += ran
-                row.runs[bucket_of(ran)] += 1
+                row.runs[bisect_left(UPPERS, ran)] += 1
                 if o.ready_at is not None:
-                    waited = max(0.0, clock + o.started - o.ready_at.timestamp())
-                    row.waited += waited
-                    row.waits[bucket_of(waited)] += 1
+                    waited = clock + started - o.ready_at.timestamp()
+                    if waited > 0.0:
+                        row.waited += waited
+                    row.waits[bisect_left(UPPERS, waited)] += 1
+
+    def drop(self, outcomes: Iterable[Outcome]) -> None:
+        """Take outcomes that were refused, because the job was no longer ours."""
+        with self._lock:
+            for o in outcomes:
+                self._sums.setdefault((o.queue, o.task, "stale"), Sums()).count += 1
 
     def take(self) -> dict[Key, Sums]:
         """Everything counted since the last time."""

@@ -29,8 +29,11 @@ pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.slow]
 BACKLOG = 50_000
 BATCH = 100
 
-TABLES = ("outbox_message", "jobs_job", "jobs_finishedjob", "jobs_attempt", "jobs_key", "jobs_worker")
-BIG = TABLES[:-1]
+TABLES = (
+    *("outbox_message", "jobs_job", "jobs_finishedjob", "jobs_attempt", "jobs_key"),
+    *("jobs_worker", "jobs_cancellation"),
+)
+BIG = TABLES[:-2]
 
 JOBS = """INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts,
   crashes, lease, depth, idempotency_key, enqueued_at, run_after, ready_at, worker, claimer, claimed_at, error)

@@ -59,7 +59,7 @@ def test_a_cancelled_coroutine_ends_alone(
     operate.cancel([handle.id], by="anna")
 
     assert handle.wait(10)
-    assert handle.status == "cancelled"
+    assert (handle.status, handle.error) == ("cancelled", "cancelled by anna")
     end.touch()
     assert neighbour.wait(10)
     assert neighbour.status == "succeeded"
