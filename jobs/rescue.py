@@ -189,6 +189,8 @@ def _wait_after_timeout(job: Held, error: str, settings: JobsSettings) -> float 
         job.priority,
         job.source_name or job.task,
         job.depth,
+        job.lease,
+        job.claimer,
     )
 
     def ask() -> None:
