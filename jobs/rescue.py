@@ -59,8 +59,10 @@ BURY = "DELETE FROM jobs_worker WHERE id = %s AND heartbeat_at = %s RETURNING id
 STRAY = """SELECT DISTINCT job.worker FROM jobs_job AS job
 WHERE job.state = 'running' AND NOT EXISTS (SELECT 1 FROM jobs_worker AS w WHERE w.id = job.worker)"""
 
+# A pooler lends the sessions it has named for a slot to others who name none, and would have these ended. It is known
+# by the pid it makes up for us; then nobody is ended, and the server has to notice by itself that a client is gone.
 END_SESSIONS = """SELECT count(pg_terminate_backend(pid, 1000)) FROM pg_stat_activity
-WHERE application_name = %s AND pid <> pg_backend_pid()"""
+WHERE application_name = %s AND pid <> pg_backend_pid() AND pg_backend_pid() = %s"""
 
 
 class Held(NamedTuple):
@@ -162,7 +164,7 @@ class Watch:
 def end_sessions(session: Session, name: str) -> None:
     """End every database session of that name: SIGKILL of a client does not stop what the server does for it."""
     try:
-        session.run(Query(END_SESSIONS, (name,)), durable=False)
+        session.run(Query(END_SESSIONS, (name, session.connection.info.backend_pid)), durable=False)
     except psycopg.Error as error:
         if not session.connected:
             raise
@@ -206,6 +208,8 @@ def _wait_after_timeout(job: Held, error: str, settings: JobsSettings) -> float 
         job.priority,
         job.source_name or job.task,
         job.depth,
+        job.lease,
+        job.claimer,
     )
 
     def ask() -> None:

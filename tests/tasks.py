@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from django.db import connection
+
 from jobs import GiveUp, JobContext, consumer, event, task
 from jobs.declare import registry
 from tests.models import Effect
@@ -179,6 +181,20 @@ def atomic_effect_hang_once(context: JobContext, mark: str) -> None:
 def atomic_effect(context: JobContext, mark: str) -> None:
     Effect.objects.create(job=context.job_id, note=mark)
     append(mark)
+
+
+@task(atomic=True, takes_context=True)
+def atomic_on_one_snapshot_then_wait_for_file(context: JobContext, path: str, mark: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    Effect.objects.create(job=context.job_id, note=mark)
+    append(mark)
+    done = 0
+    while not Path(path).exists():
+        done += 1
+        context.progress(done, text=mark)
+        context.log(f"{mark} {done}")
+        time.sleep(0.05)
 
 
 @task(takes_context=True, max_attempts=3, backoff=0)

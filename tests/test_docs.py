@@ -163,3 +163,11 @@ def test_every_check_is_documented_and_no_other() -> None:
     given = set(re.findall(r'id="((?:jobs|outbox)\.[EWI]\d+)"', code))
 
     assert given == set(re.findall(r"^\| `([a-z]+\.[EWI]\d+)` \|", text("docs/settings.md"), re.MULTILINE))
+
+
+def test_every_test_that_is_named_exists() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = {name for path in DOCS for name in re.findall(r"`(test_\w+)`", path.read_text())}
+
+    assert len(named) > 15
+    assert {name for name in named if f"def {name}(" not in tests} == set()

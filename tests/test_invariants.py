@@ -33,6 +33,7 @@ from outbox import relay
 from outbox.session import Query, Session
 from tests import tasks
 from tests.factories import WorkerFactory
+from tests.support.examples import many
 from tests.support.floor import broken, claim, conclude, homes, outcome, wipe
 
 pytest_plugins = ["tests.support.ours"]
@@ -280,7 +281,7 @@ def test_no_sequence_of_verbs_breaks_an_invariant(ours: Session) -> None:
     run_state_machine_as_test(
         Story,
         settings=settings(
-            max_examples=50,
+            max_examples=many(50),
             stateful_step_count=30,
             deadline=None,
             database=None,

@@ -59,6 +59,7 @@ def held(plan: Plan, seconds: float, batch: int, *, raw: bool) -> dict[str, Any]
             time.sleep(lead / 2)
             before = began(database, workers, first, batch, raw=raw)
             time.sleep(lead / 2)
+            size = hot_bytes(database, raw=raw)
             with snapshot(database):
                 if raw:
                     time.sleep(seconds * WAIT_BEFORE)
@@ -71,6 +72,7 @@ def held(plan: Plan, seconds: float, batch: int, *, raw: bool) -> dict[str, Any]
                         under = began(database, workers, first + batch, batch, raw=raw)
                         took = prober.answer()
             released = time.monotonic()
+            grown = hot_bytes(database, raw=raw) / size
             writer.ended()
         total = first + 2 * batch - 1
         workers.wait_for(lambda: marks.count(database.folder) >= total, within=120, what="the backlog gone")
@@ -80,7 +82,14 @@ def held(plan: Plan, seconds: float, batch: int, *, raw: bool) -> dict[str, Any]
         else:
             workers.terminate()
             tally.ended_once(database, total)
-    return {"before": before, "under": under, "took": took, "gone": gone}
+    return {"before": before, "under": under, "took": took, "gone": gone, "grown": grown}
+
+
+def hot_bytes(database: Database, *, raw: bool) -> int:
+    """What the table that is claimed from takes on disk, with its indexes."""
+    table = "raw_job" if raw else "jobs_job"
+    ((size,),) = database.execute("SELECT pg_total_relation_size(%s::regclass)", (table,))
+    return int(size)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from jobs.conf import JobsSettings
 from jobs.context import JobContext
 from jobs.errors import GiveUp, TimedOut
 from jobs.models import Attempt, FinishedJob, Job, Worker
+from jobs.notebook import notebook
 from jobs.outcome import Happened
 from jobs.rescue import Watch, carry_out, end_sessions, hand_back_left_over
 from jobs.verdict import Fated
@@ -514,16 +515,19 @@ def test_the_context_of_a_timeout_is_that_of_the_attempt(ours: Session, monkeypa
 
     def backoff(*given: Any) -> float:
         told.append(given)
+        given[1].log("asked")
         return 1.0
 
     monkeypatch.setitem(declare.registry, "tests.policy", a_task(lambda: None, backoff=backoff))
+    notebook.take()
     job = running(ME, task="tests.policy", attempts=1, depth=2, idempotency_key="k", source_name="s", queue="mail")
 
     carry_out(ours, [fated(job, Happened.TIMED_OUT)], ME, SETTINGS)
 
     ((error, context),) = told
     assert isinstance(error, TimedOut)
-    assert context == JobContext(job.id, "k", 2, 3, "tests.policy", "mail", 0, "s", 2)
+    assert context == JobContext(job.id, "k", 2, 3, "tests.policy", "mail", 0, "s", 2, job.lease, job.claimer)
+    assert [(line.job, line.lease, line.text) for line in notebook.take()[0]] == [(job.id, job.lease, "asked")]
 
 
 # Against the finisher -----------------------------------------------------------------------------------------------

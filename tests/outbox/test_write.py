@@ -24,6 +24,7 @@ from outbox.models import Message
 from outbox.session import Row
 from outbox.write import Draft, alias_for, write, write_many
 from tests.support.committing import BOTH, _django_db_helper, on_both  # noqa: F401
+from tests.support.examples import many
 from tests.support.observer import beside, committed, observer
 
 rolled_back = pytest.mark.django_db(databases=BOTH)
@@ -529,7 +530,12 @@ def eyes(transactional_db: None) -> Iterator[dict[str, psycopg.Connection[Row]]]
 
 
 @on_both
-@examples(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(
+    max_examples=many(150),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(program=programs)
 def test_whatever_the_nesting_the_messages_that_survive_are_those_of_the_blocks_that_did(
     eyes: dict[str, psycopg.Connection[Row]], program: list[Any]

@@ -17,6 +17,7 @@ from jobs.ids import new_id
 from jobs.outcome import Happened, Outcome, Trouble, decide
 from jobs.tasks import Task
 from outbox.session import Query, Session
+from tests.support.examples import many
 
 DEFAULTS = JobsSettings()
 
@@ -44,7 +45,7 @@ TABLES = (
 properties = settings(
     deadline=None,
     database=None,
-    max_examples=100,
+    max_examples=many(100),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

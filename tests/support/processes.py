@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -96,10 +97,20 @@ class Program:
 def named(supervisor: int) -> dict[str, int]:
     """The children of a supervisor by the title they give themselves."""
     found = {}
-    for pid, parent, _ in child.process_table():
-        if parent == supervisor and (title := title_of(pid)):
-            found[title] = pid
+    for pid in children_of(supervisor):
+        with suppress(OSError, IndexError):
+            before, _, after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+            if after.split()[0] not in "ZX" and (title := before.partition("(")[2].removeprefix("jobs ")):
+                found[title] = pid
     return found
+
+
+def children_of(pid: int) -> list[int]:
+    """Its children: by the kernel's own list where there is one, since to walk all processes takes long."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return [one for one, parent, _ in child.process_table() if parent == pid]
 
 
 def title_of(pid: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from tests.trust.ground import Ground
@@ -49,11 +49,32 @@ def without_effect(ground: Ground, numbers: Iterable[int], word: str = "ends") -
     return sum(number not in seen for number in numbers)
 
 
-def in_flight(ground: Ground, pids: Iterable[int]) -> int:
-    """Jobs that these processes have begun and whose end is not in the tables: what their death may repeat."""
-    begun: dict[str, set[int]] = {}
-    for line in ground.evidence.said("begins"):
-        begun.setdefault(line.job, set()).add(line.pid)
-    running = [str(row[0]) for row in ground.sql("SELECT id FROM jobs_job WHERE state = 'running'")]
-    dying = set(pids)
-    return sum(bool(begun.get(job, set()) & dying) for job in running)
+class Hands:
+    """Which process has begun which jobs, as the side file grows."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._read = 0
+        self._begun: dict[str, set[int]] = defaultdict(set)
+
+    def begun(self, pids: Iterable[int]) -> list[str]:
+        """Jobs that these processes have begun and whose end is not in the tables: what their death may repeat."""
+        self._look()
+        theirs = set(pids)
+        running = [str(row[0]) for row in self._ground.sql("SELECT id FROM jobs_job WHERE state = 'running'")]
+        return [job for job in running if self._begun.get(job, set()) & theirs]
+
+    def claimed(self, pids: Iterable[int]) -> tuple[int, list[str]]:
+        """Their worker's number, and all that it has claimed, begun or not: what may begin when it wakes."""
+        rows = self._ground.sql(
+            "SELECT worker, id FROM jobs_job WHERE state = 'running' AND worker IN"
+            " (SELECT worker FROM jobs_job WHERE state = 'running' AND id = ANY(%s::uuid[]))",
+            self.begun(pids),
+        )
+        return (rows[0][0] if rows else 0), [str(job) for _, job in rows]
+
+    def _look(self) -> None:
+        lines = self._ground.evidence.said("begins")
+        for line in lines[self._read :]:
+            self._begun[line.job].add(line.pid)
+        self._read = len(lines)

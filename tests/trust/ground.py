@@ -43,12 +43,13 @@ class Worker(Program):
         jobs: dict[str, Any] | None = None,
         outbox: dict[str, Any] | None = None,
         env: dict[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.log = folder / f"{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*prefix, *([sys.executable, *arguments] if arguments else [])],
-                cwd=ROOT,
+                cwd=cwd,
                 env={**environment(jobs, outbox), "DJANGO_SETTINGS_MODULE": SETTINGS, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

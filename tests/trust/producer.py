@@ -16,15 +16,23 @@ import django
 
 
 def main(
-    first: int, count: int, rollbacks: float, pause: float, seed: int, work: float = 0.0, gap: float = 0.0
+    first: int,
+    count: int,
+    rollbacks: float,
+    pause: float,
+    seed: int,
+    work: float = 0.0,
+    gap: float = 0.0,
+    task: str = "works",
 ) -> None:
     django.setup()
     from django.db import DatabaseError, InterfaceError, connection, transaction
 
+    from tests.trust import tasks
     from tests.trust.evidence import say
     from tests.trust.models import Order
-    from tests.trust.tasks import works
 
+    wanted = getattr(tasks, task)
     rolls = random.Random(seed)
     done = 0
     while done < count:
@@ -34,7 +42,7 @@ def main(
         try:
             with transaction.atomic():
                 for number in numbers:
-                    jobs.append(works.enqueue(number, work))
+                    jobs.append(wanted.enqueue(number, work))
                     Order.objects.create(number=number, job=jobs[-1].id)
                 time.sleep(rolls.random() * pause)  # numbers are taken in one order and committed in another
                 if back:

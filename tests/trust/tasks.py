@@ -14,6 +14,7 @@ from typing import Any
 from django.db import connection
 
 from jobs import GiveUp, JobContext, task
+from jobs.declare import registry
 from tests.support.side_file import append
 from tests.trust.models import Effect
 
@@ -55,6 +56,58 @@ async def works_async(context: JobContext, number: int, seconds: float = 0.0) ->
     await asyncio.sleep(seconds)
     say("ends", number, context)
     return os.getpid()
+
+
+# The soak's four kinds. What each says of itself, in its result and in its error, bears the lease it ran under: a row
+# in which a zombie has written is one whose lease is another.
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05)
+def plain(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    begin(number, context)
+    pause(seconds)
+    return end(number, context)
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05)
+async def plain_async(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    import asyncio
+
+    begin(number, context)
+    await asyncio.sleep(seconds)
+    return end(number, context)
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05, at_most_once=True)
+def once(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    begin(number, context)
+    pause(seconds)
+    return end(number, context)
+
+
+@task(takes_context=True, max_attempts=10, backoff=0.05, atomic=True)
+def exactly(context: JobContext, number: int, seconds: float = 0.0) -> dict[str, int]:
+    """Every tenth has a child, which is as much its effect as the row it writes."""
+    begin(number, context)
+    Effect.objects.create(number=number)
+    if number % 10 == 0:
+        plain.enqueue(-number - 1)
+    pause(seconds)
+    return end(number, context)
+
+
+def begin(number: int, context: JobContext) -> None:
+    """Says under which lease it begins, in one write."""
+    of = f"{context.job_id} {os.getpid()} {time.monotonic():.6f}"
+    append(f"under {context.lease} {of}\nbegins {number} {of}")
+
+
+def end(number: int, context: JobContext) -> dict[str, int]:
+    """Every tenth fails at its first attempt, an outcome that is seen."""
+    if number % 10 == 3 and context.attempt == 1:
+        raise ConnectionError(f"lease {context.lease}")
+    say("ends", number, context)
+    return {"lease": context.lease}
 
 
 @task(takes_context=True)
@@ -151,3 +204,8 @@ def gives_hostile(context: JobContext, number: int, seed: int) -> Any:
     from tests.trust.r27_payloads import hostile_result
 
     return hostile_result(seed)
+
+
+# A worker of an older release does not know these.
+for _unknown in os.environ.get("TEST_UNKNOWN", "").split():
+    registry.pop(_unknown)
