@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from uuid import UUID
 
+from jobs.afterwards import afterwards
 from jobs.frames import top_frame
 from jobs.outcome import Outcome
 from jobs.tally import tally
@@ -164,6 +165,8 @@ def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool =
     """Count the outcomes that were written, by their `ids` (None is all of them), and log a line for each that is worth
     one; `doubtful` when a lost connection may have written them before."""
     tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
+    if afterwards.waiting:
+        afterwards.written(outcomes, ids)
     now = time.monotonic()
     info = logger.isEnabledFor(logging.INFO)
     for o in outcomes:

@@ -11,6 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from django.conf import settings
+
 from jobs import JobContext, task
 from jobs.declare import registry
 from tests.models import Effect
@@ -251,3 +253,6 @@ if os.environ.get("TEST_OLD_RELEASE"):
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own
+
+if settings.TASKS:
+    from tests import django_tasks  # noqa: F401  declared with Django's decorator

@@ -1,0 +1,17 @@
+"""`TASKS = {"default": {"BACKEND": "jobs.backend.JobsBackend"}}`: Django's own `@task` runs on this system.
+
+    declared   the task class: Django's, with this system's options beside Django's
+    settings   what stands in TASKS beside the backend's name
+    backend    JobsBackend: checks, enqueues, finds results
+    adopt      a declared task becomes a task of the registry, the only thing a worker runs
+    call       what a worker calls: Django's context, Django's signals, around the application's function
+    results    a job, wherever it is, as Django's TaskResult
+
+A task is declared where its module is imported, which may be before any model is loaded: the rooms that need models
+are entered later.
+"""
+
+from jobs.backend.backend import JobsBackend as JobsBackend
+from jobs.backend.declared import JobsTask as JobsTask
+
+__all__ = ["JobsBackend", "JobsTask"]
