@@ -12,7 +12,6 @@ from jobs.conf import JobsSettings
 from jobs.context import current
 from jobs.notebook import notebook
 
-
 DJANGOS = ("django.tasks", "django_tasks")
 """Loggers that say of each task that it has started and finished; the job's own story says it already."""
 

@@ -5,7 +5,10 @@
     backend    JobsBackend: checks, enqueues, finds results
     adopt      a declared task becomes a task of the registry, the only thing a worker runs
     call       what a worker calls: Django's context, Django's signals, around the application's function
-    results    a job, wherever it is, as Django's TaskResult
+    results    a job as Django's TaskResult, made of what is known without a look
+    look       the same, looked up wherever the job is
+    hearers    whether anybody hears a signal
+    api        where Django's interface comes from
 
 A task is declared where its module is imported, which may be before any model is loaded: the rooms that need models
 are entered later.

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from jobs.backend.api import InvalidTask, base
 from jobs.backend.call import callable_of, policy_backoff
-from jobs.backend.declared import POLICY
+from jobs.backend.declared import POLICY, seen
 from jobs.backend.settings import SAID_ABOVE
 from jobs.conf import jobs_settings
 from jobs.declare import registry
@@ -26,9 +26,6 @@ from jobs.errors import InvalidOption, JobsError
 from jobs.tasks import Task
 
 logger = logging.getLogger("jobs")
-
-declared: dict[str, Any] = {}
-"""The Django task of each name, as it was first seen."""
 
 _late: dict[str, tuple[str, str]] = {}
 """Module and alias of those declared after start-up: in a module that a worker may never import."""
@@ -106,7 +103,7 @@ def _declare(task: Any, backend: Any, queue: str | None) -> Task[Any, Any]:
         raise
     except JobsError as error:
         raise InvalidTask(str(error)) from error
-    declared[name] = task
+    seen[name] = task
     return made
 
 

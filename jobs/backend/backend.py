@@ -14,7 +14,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
-from jobs.backend.api import InvalidTask, backends, base, normalize_json, signals
+from jobs.backend.api import InvalidTask, backends, normalize_json, signals
 from jobs.backend.declared import JobsTask
 from jobs.backend.hearers import hears
 from jobs.backend.settings import BackendSettings
@@ -71,7 +71,7 @@ class JobsBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # a class of
 
     def get_result(self, result_id: str) -> Any:
         """The job of that id as it is now; raises TaskResultDoesNotExist for one that is nowhere, or no Django task."""
-        from jobs.backend.results import find
+        from jobs.backend.look import find
 
         return find(self, result_id)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
@@ -19,8 +20,9 @@ from django.utils import timezone
 
 from jobs.afterwards import afterwards
 from jobs.backend import results
-from jobs.backend.api import base, normalize_json, signals, tasks
+from jobs.backend.api import base, exceptions, normalize_json, signals, tasks
 from jobs.backend.hearers import hears
+from jobs.backend.look import find
 from jobs.context import JobContext, current
 from jobs.errors import TimeLimit
 from jobs.outcome import Outcome
@@ -127,7 +129,13 @@ def _plain(value: Any) -> Any:
 
 
 def _stand(alias: str, context: JobContext, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    result = results.running(tasks.task_backends[alias], context, args, kwargs, str(afterwards.worker()))
+    backend = tasks.task_backends[alias]
+    result = None
+    if not results.known_here(context):
+        with suppress(exceptions.TaskResultDoesNotExist):  # discarded by a person meanwhile
+            result = find(backend, str(context.job_id))
+    if result is None:
+        result = results.running(backend, context, args, kwargs, str(afterwards.worker()))
     if context.lease:
         standing[context.job_id, context.lease] = result
         afterwards.waiting[context.job_id, context.lease] = lambda _: _over(context)

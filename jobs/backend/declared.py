@@ -23,6 +23,9 @@ POLICY = (
 )  # fmt: skip
 """Options of the task; `None` is not said."""
 
+seen: dict[str, Any] = {}
+"""The Django task of each name, as it was first seen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobsTask(base.Task):  # type: ignore[misc]  # a class of the installed Django
@@ -73,7 +76,7 @@ class JobsTask(base.Task):  # type: ignore[misc]  # a class of the installed Dja
         `run_after` is an aware datetime, or a timedelta from now; `delay` is minutes or a timedelta from the INSERT.
         What a worker must know before the job starts (timeout, backoff, atomic ...) belongs to the task, not to a job.
         """
-        changes = {
+        changes: dict[str, Any] = {
             name: value
             for name, value in (
                 ("priority", priority),
