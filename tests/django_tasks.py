@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from jobs.backend.api import PACKAGE, signals
+from jobs.backend.api import signals
 from jobs.backend.api import tasks as api
 from tests.models import Effect
 from tests.support.side_file import append
@@ -68,8 +68,13 @@ def answer_what_is_no_json() -> Any:
 
 
 @task
-def answer_bytes_and_a_tuple() -> Any:
-    return {"bytes": b"caf\xc3\xa9", "pair": (1, 2)}
+def answer_a_tuple() -> Any:
+    return {"pair": (1, 2)}
+
+
+@task
+def answer_bytes() -> Any:
+    return [b"caf\xc3\xa9"]
 
 
 @task
@@ -79,6 +84,13 @@ def effects_seen() -> list[str]:
 
 @task
 def wait_for_file(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+@task
+def tell_pid_and_wait_for_file(path: str) -> None:
+    append(str(os.getpid()))
     while not Path(path).exists():
         time.sleep(0.01)
 
@@ -118,7 +130,7 @@ def tell_finished(sender: type, task_result: Any, **_: Any) -> None:
 
 
 def _tell(signal: str, sender: type, result: Any, more: str = "") -> None:
-    name = f"{sender.__module__}.{sender.__qualname__}"
+    name = f"{sender.__module__}.{sender.__qualname__}" if isinstance(sender, type) else "no-class"
     append(f"{signal} {result.id} {result.task.name} {result.status} {result.attempts} {name} {more}".strip())
 
 
@@ -138,5 +150,3 @@ def stop_listening() -> None:
 
 if os.environ.get("TELL_SIGNALS"):
     listen()
-
-CORE = PACKAGE == "django.tasks"

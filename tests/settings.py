@@ -32,10 +32,14 @@ TASKS: dict[str, dict[str, object]] = {}
 if find_spec("django.tasks") or find_spec("django_tasks"):
     package = "django.tasks" if find_spec("django.tasks") else "django_tasks"
     TASKS = {
-        "default": OURS,
+        "default": {**OURS, "OPTIONS": {"MODULES": os.environ.get("TEST_MODULES", "").split()}},
         "eager": {**OURS, "MAX_ATTEMPTS": 3, "BACKOFF": 0, "OPTIONS": {"TIMEOUT": 30}},
         "immediate": {"BACKEND": f"{package}.backends.immediate.ImmediateBackend", "QUEUES": ["default", "mail"]},
         "dummy": {"BACKEND": f"{package}.backends.dummy.DummyBackend", "QUEUES": ["default", "mail"]},
     }
+    if another := os.environ.get("TEST_DEFAULT_BACKEND"):  # for a comparison of backends
+        TASKS["default"] = {"BACKEND": another, "QUEUES": ["default", "mail"]}
+    if find_spec("django_tasks_db"):
+        INSTALLED_APPS += ["django_tasks_db"]
     if package == "django_tasks":
         INSTALLED_APPS += ["django_tasks"]

@@ -44,16 +44,16 @@ class JobsBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # a class of
         super().validate_task(task)
         _check_function(task)
         if apps.models_ready:
-            self._job_task(task)
+            self.job_task(task)
         else:
-            early.append(lambda: self._job_task(task))
+            early.append(lambda: self.job_task(task))
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Write one job in the caller's transaction; its TaskResult has the id at once.
 
         Raises InvalidTask, or InvalidArguments for what the function or JSON cannot take; then nothing is written.
         """
-        job_task = self._job_task(task)
+        job_task = self.job_task(task)
         args, kwargs = _normal(job_task.name, args, kwargs)
         handle = job_task.enqueue(*args, **kwargs)
         return self._enqueued(task, str(handle.id), args, kwargs)
@@ -62,7 +62,7 @@ class JobsBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # a class of
         self, task: Any, calls: Iterable[Any], *, idempotency_keys: Iterable[str] | None = None
     ) -> list[Any]:
         """Write many, all or none."""
-        job_task = self._job_task(task)
+        job_task = self.job_task(task)
         pairs = [_pair(job_task.name, n, call) for n, call in enumerate(calls)]
         handles = job_task.enqueue_many(
             [kwargs or tuple(args) for args, kwargs in pairs], idempotency_keys=idempotency_keys
@@ -99,9 +99,9 @@ class JobsBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # a class of
         ]
         return found
 
-    def _job_task(self, task: Any) -> Task[Any, Any]:
+    def job_task(self, task: Any) -> Task[Any, Any]:
         """The task as this system has it, with the options of this copy; kept with the copy while TASKS is the same."""
-        kept = getattr(task, "__dict__", {}).get("_job_task")
+        kept = getattr(task, "__dict__", {}).get("_as_job")
         if kept is not None and kept[0] is self.params:
             job_task: Task[Any, Any] = kept[1]
             return job_task
@@ -112,7 +112,7 @@ class JobsBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # a class of
         except InvalidOption as error:
             raise InvalidTask(str(error)) from error
         if hasattr(task, "__dict__"):
-            task.__dict__["_job_task"] = (self.params, made)
+            task.__dict__["_as_job"] = (self.params, made)
         return made
 
     def _enqueued(self, task: Any, result_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -104,6 +104,11 @@ class JobsTask(base.Task):  # type: ignore[misc]  # a class of the installed Dja
                 raise InvalidTask(str(error)) from None
         return replace(self, **changes)
 
+    @property
+    def job_task(self) -> Any:
+        """The same as a `jobs.Task`, for what takes one: `assert_idempotent(send.job_task, 1)`."""
+        return self.get_backend().job_task(self)
+
     def enqueue_on_commit(self, /, *args: Any, **kwargs: Any) -> Any:
         """`enqueue`, by the name proposed for Django: the job is written in the caller's transaction, so it exists when
         that commits and never otherwise. Unlike a hook after the commit it has its id at once, and cannot be lost."""

@@ -4,13 +4,3 @@ Each behaviour is a function that takes a Ground (a backend, and a way to wait f
 backend does otherwise. What a backend says it does not support (its `supports_` flags) is not asked of it.
 `python -m tests.conformance` prints the table of docs/django-tasks.md.
 """
-
-from __future__ import annotations
-
-from tests.conformance import declaring, enqueueing, finding, running, signalling, transacting
-from tests.conformance.ground import BEHAVIOURS, Behaviour, Ground, Verdict, judge
-
-__all__ = [
-    "BEHAVIOURS", "Behaviour", "Ground", "Verdict",
-    "declaring", "enqueueing", "finding", "judge", "running", "signalling", "transacting",
-]  # fmt: skip

@@ -62,9 +62,9 @@ def _(ground: Ground) -> None:
     assert issubclass(result.errors[0].exception_class, Exception)
 
 
-@behaviour(TOPIC, "a return value is what JSON makes of it: tuples lists, bytes text", "run")
+@behaviour(TOPIC, "a return value is what JSON makes of it: tuples become lists", "run")
 def _(ground: Ground) -> None:
-    assert ground.run("answer_bytes_and_a_tuple").return_value == {"bytes": "café", "pair": [1, 2]}
+    assert ground.run("answer_a_tuple").return_value == {"pair": [1, 2]}
 
 
 @behaviour(TOPIC, "`takes_context`: a TaskContext with `attempt` 1 and the running `task_result`", "run")
@@ -90,19 +90,20 @@ def _(ground: Ground) -> None:
 
 @behaviour(TOPIC, "a higher priority goes first", "run", "priority", "get_result")
 def _(ground: Ground) -> None:
+    # Within one band of ours: low has its turn at being first, now and then.
     ground.side_file.path.write_text("")
-    due = timezone.now() + timedelta(seconds=1.5) if ground.supports("defer") else None
+    due = timezone.now() + timedelta(seconds=1) if ground.supports("defer") else None
     mark = ground.task("leave_mark")
-    results = [mark.using(priority=n, run_after=due).enqueue(f"priority {n}") for n in (-100, -1, 0, 1, 49, 100)]
+    results = [mark.using(priority=n, run_after=due).enqueue(f"priority {n}") for n in (-49, -1, 0, 1, 25, 49)]
     for result in results:
         ground.finished(result)
     first = [line for line in ground.side_file.lines() if line.startswith("priority")]
-    assert first == [f"priority {n}" for n in (100, 49, 1, 0, -1, -100)]
+    assert first == [f"priority {n}" for n in (49, 25, 1, 0, -1, -49)]
 
 
 @behaviour(TOPIC, "`run_after`: not before its time, then it runs", "run", "defer", "get_result")
 def _(ground: Ground) -> None:
-    due = timezone.now() + timedelta(seconds=1)
+    due = timezone.now() + timedelta(seconds=0.5)
     result = ground.task("add").using(run_after=due).enqueue(1, 2)
     other = ground.task("add").using(run_after=due + timedelta(hours=1)).enqueue(1, 2)
     ground.finished(result)
