@@ -12,7 +12,7 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from jobs import checks  # noqa: F401  registers them
+        from jobs import advice, checks  # noqa: F401  registers them
         from jobs.early import catch_up
         from jobs.intake import accept
         from outbox.relay import deliver_to

@@ -167,6 +167,8 @@ def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool =
     tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
     if afterwards.waiting:
         afterwards.written(outcomes, ids)
+    if ids is not None and not doubtful and len(ids) < len(outcomes):
+        tally.drop(o for o in outcomes if o.id not in ids)
     now = time.monotonic()
     info = logger.isEnabledFor(logging.INFO)
     for o in outcomes:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from jobs.histogram import pack
-from jobs.notebook import Line, Standing, notebook
+from jobs.notebook import Line, Notebook, Standing, notebook
 from jobs.tally import Key, Sums, tally
 from outbox.session import Query, Session
 from outbox.text import describe
@@ -93,8 +93,7 @@ class Journal:
 
     def _write(self, session: Session, counts: bool, said: bool, now: float) -> None:
         if said:
-            lines, standings = notebook.take()
-            self._waiting += _log(lines) + _progress(standings)
+            self._waiting += said_in(notebook)
             self._said_at = now
         if counts:
             self._waiting += [_stat(tally.take(), self._version), Query(CLOCK)]
@@ -109,6 +108,12 @@ class Journal:
             if counts:
                 tally.skew = results[-1][0][0] - time.time()
         self._waiting = []
+
+
+def said_in(book: Notebook) -> list[Query]:
+    """The queries that write what stands in a notebook; it is empty then."""
+    lines, standings = book.take()
+    return _log(lines) + _progress(standings)
 
 
 def _stat(sums: dict[Key, Sums], version: str) -> Query:

@@ -17,6 +17,7 @@ class Stat(models.Model):
     span = models.SmallIntegerField(default=0, db_default=0, help_text="Seconds it was added up to; 0 is not yet.")
     queue = models.CharField(max_length=64)
     task = models.CharField(max_length=200)
+    # Or stale: an outcome that the fence refused, which is counted and is nobody's end.
     outcome = models.CharField(max_length=10, help_text="succeeded, retrying, dead, cancelled or crashed.")
     version = models.CharField(max_length=64, blank=True, default="", help_text="The worker's code.")
     count = models.IntegerField()

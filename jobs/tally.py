@@ -76,6 +76,12 @@ class Tally:
                         row.waited += waited
                     row.waits[bisect_left(UPPERS, waited)] += 1
 
+    def drop(self, outcomes: Iterable[Outcome]) -> None:
+        """Take outcomes that were refused, because the job was no longer ours."""
+        with self._lock:
+            for o in outcomes:
+                self._sums.setdefault((o.queue, o.task, "stale"), Sums()).count += 1
+
     def take(self) -> dict[Key, Sums]:
         """Everything counted since the last time."""
         with self._lock:

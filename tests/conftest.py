@@ -16,6 +16,7 @@ from outbox.session import Session
 from project.postgres import running
 from tests.support.processes import Program
 from tests.support.side_file import SideFile
+from tests.support.wheel import build
 
 _server = ExitStack()
 
@@ -72,3 +73,9 @@ def session(transactional_db: None) -> Iterator[Session]:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     _server.close()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as users get it."""
+    return build(tmp_path_factory.mktemp("dist"))

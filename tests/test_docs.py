@@ -48,7 +48,10 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: An
             assert ast.literal_eval(said.strip("`")) == default
 
 
-@pytest.mark.parametrize(("app", "command"), [("jobs", "runworkers"), ("jobs", "checkjobs"), ("outbox", "relay")])
+@pytest.mark.parametrize(
+    ("app", "command"),
+    [("jobs", name) for name in ("runworkers", "checkjobs", "joblogs", "jobs", "jobmetrics")] + [("outbox", "relay")],
+)
 def test_every_option_of_a_command_is_documented_and_the_other_way_round(app: str, command: str) -> None:
     parser = load_command_class(app, command).create_parser("manage.py", command)
     own = {
@@ -112,3 +115,21 @@ def test_the_two_commands_of_the_readme_are_the_ones_that_were_agreed() -> None:
 
     assert "pip install uv && uv run manage.py demo\n" in said
     assert "pip install uv && uv run pytest\n" in said
+
+
+@pytest.mark.django_db
+def test_every_metric_is_documented_and_no_other() -> None:
+    from jobs.metrics import JobsCollector
+
+    families = {family.name + "_total" * (family.type == "counter") for family in JobsCollector().collect()}
+    table = text("docs/metrics.md").split("| --- | --- | --- |\n")[1].split("\n\n")[0]
+    documented = {name for row in table.splitlines() if row for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+    assert families == documented
+
+
+def test_every_check_is_documented_and_no_other() -> None:
+    code = "\n".join(path.read_text() for app in ("jobs", "outbox") for path in (ROOT / app).rglob("*.py"))
+    given = set(re.findall(r'id="((?:jobs|outbox)\.[EWI]\d+)"', code))
+
+    assert given == set(re.findall(r"^\| `([a-z]+\.[EWI]\d+)` \|", text("docs/settings.md"), re.MULTILINE))

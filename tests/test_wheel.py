@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.wheel import installed, run
+
 DATABASE = "somebody_elses_shop"
 
 TASKS = """
@@ -74,21 +72,6 @@ print(jobs.__file__)
 """
 
 
-def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None, status: int = 0) -> str:
-    done = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
-    return next(folder.glob("*.whl"))
-
-
 @pytest.fixture
 def database() -> Iterator[str]:
     url = urlsplit(os.environ["DATABASE_URL"])
@@ -98,19 +81,6 @@ def database() -> Iterator[str]:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
         yield urlunsplit(url._replace(scheme="postgresql", path=f"/{DATABASE}"))
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
-
-
-def installed(wheel: Path, folder: Path) -> Path:
-    """An empty environment with the wheel in it; its python."""
-    uv = shutil.which("uv")
-    python = folder / "venv" / "bin" / "python"
-    if uv:
-        run(uv, "venv", "-q", "--python", sys.executable, folder / "venv", cwd=folder)
-        run(uv, "pip", "install", "-q", "--python", python, f"{wheel}[binary]", cwd=folder)
-    else:
-        run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-        run(python, "-m", "pip", "install", "-q", f"{wheel}[binary]", cwd=folder)
-    return python
 
 
 def test_the_wheel_holds_the_two_apps_and_nothing_else(wheel: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from jobs.conf import jobs_settings
 from jobs.dashboard.counts import MOST, Count
@@ -131,8 +132,8 @@ def workers() -> list[WorkerNow]:
 def _told(text: str) -> list[tuple[int, str, float]]:
     """What a heartbeat said; nothing where that cannot be read."""
     try:
-        return [(int(slot), str(job)[:36], float(seconds)) for slot, job, seconds in json.loads(text or "[]")]
-    except (ValueError, TypeError):
+        return [(int(slot), str(UUID(job)), float(seconds)) for slot, job, seconds in json.loads(text or "[]")]
+    except (ValueError, TypeError, AttributeError):
         return []
 
 

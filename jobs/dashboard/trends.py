@@ -31,7 +31,7 @@ NOW = "SELECT extract(epoch FROM clock_timestamp())::float8 AS t"
 
 RATES = """SELECT queue, (sum(count) / 300.0)::float8 AS rate,
   sum(count) FILTER (WHERE outcome IN ('retrying', 'dead', 'crashed'))::bigint AS failed, sum(count)::bigint AS n
-FROM jobs_stat WHERE at > clock_timestamp() - interval '5 minutes' GROUP BY queue"""
+FROM jobs_stat WHERE at > clock_timestamp() - interval '5 minutes' AND outcome <> 'stale' GROUP BY queue"""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import django
+
 from project.postgres import running
 
 MARKS = {"yes": "yes", "no": "**no**", "unasked": ""}

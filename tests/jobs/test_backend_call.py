@@ -13,7 +13,7 @@ from django.conf import settings
 if not settings.TASKS:
     pytest.skip("Django before 6.0 without django-tasks has no tasks", allow_module_level=True)
 
-from django.db import connection
+from django.db import connection, transaction
 
 from jobs.afterwards import Afterwards, afterwards
 from jobs.backend import call
@@ -257,8 +257,26 @@ def test_a_result_that_was_too_large_says_so_in_the_signal_too(session: Session,
 def test_assert_idempotent_takes_the_job_task_of_a_django_task(transactional_db: None) -> None:
     from jobs.testing import assert_idempotent
 
-    assert assert_idempotent(django_tasks.add.job_task, 1, 2) > 0
+    assert assert_idempotent(django_tasks.add, 1, 2) > 0
     connection.close()
+
+
+@pytest.mark.django_db
+def test_the_test_helpers_take_a_django_task_and_send_its_signals(side_file: SideFile) -> None:
+    from jobs.testing import assert_enqueued, assert_not_enqueued, enqueued, run_jobs
+
+    django_tasks.listen()
+    result = django_tasks.add.enqueue(1, b=2)
+    assert_enqueued(django_tasks.add, 1, 2, times=1)
+    assert_not_enqueued(django_tasks.echo)
+    assert [str(job.id) for job in enqueued(django_tasks.add)] == [result.id]
+
+    with transaction.atomic():
+        run_jobs()
+
+    result.refresh()
+    assert result.return_value == 3
+    assert [line.split()[0] for line in side_file.lines()] == ["enqueued", "started", "finished"]
 
 
 def test_what_is_said_afterwards_is_said_in_order_by_a_thread_that_harms_nobody() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from jobs.advice import check_pooler, check_tables, check_tasks, check_transactions
 from jobs.checks import check_database, check_settings, unsupported
+from jobs.declare import registry
+from tests.support.floor import a_task
 from tests.support.processes import ROOT
 
 
@@ -135,3 +140,80 @@ def test_the_relay_refuses_a_database_that_is_no_postgresql(monkeypatch: pytest.
 
     with pytest.raises(CommandError, match="The relay needs PostgreSQL; the database 'default' is"):
         call_command("relay", "--once")
+
+
+# What will hurt -----------------------------------------------------------------------------------------------------
+
+
+def test_a_default_that_no_caller_could_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def collect(ids: Any = frozenset(), limit: int = 5, *, since: str | None = None) -> None: ...
+
+    monkeypatch.setitem(registry, "tests.a_task", a_task(collect))
+
+    (found,) = check_tasks()
+
+    assert found.id == "jobs.W002"
+    assert found.msg.startswith("tests.a_task: the default of 'ids' is of type frozenset, which would not come back")
+    assert found.hint
+
+
+def test_views_without_a_transaction_where_one_is_required(settings: Any) -> None:
+    assert check_transactions() == []
+
+    settings.OUTBOX = {"REQUIRE_TRANSACTION": True}
+    (found,) = check_transactions()
+    assert found.id == "jobs.I001"
+
+    with within(ATOMIC_REQUESTS=True):
+        assert check_transactions() == []
+
+
+@contextmanager
+def within(**changes: Any) -> Iterator[None]:
+    """The settings of the database, changed."""
+    given = connections["default"].settings_dict
+    before = {name: given[name] for name in changes}
+    given.update(changes)
+    try:
+        yield
+    finally:
+        given.update(before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "notify", "ids"),
+    [
+        ({"PORT": 6432}, True, ["jobs.W003"]),
+        ({"PORT": "6432"}, False, []),
+        ({"HOST": "PgBouncer.internal"}, True, ["jobs.W003"]),
+        ({"PORT": "5432", "HOST": "db"}, True, []),
+    ],
+)
+def test_a_pooler_in_between(settings: Any, changes: dict[str, Any], notify: bool, ids: list[str]) -> None:
+    settings.OUTBOX = {"NOTIFY": notify}
+
+    with within(**changes):
+        assert [found.id for found in check_pooler()] == ids
+
+
+@pytest.mark.django_db
+def test_a_database_that_lacks_the_tables() -> None:
+    assert check_tables(databases=["default"]) == []
+
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ALTER TABLE outbox_message RENAME TO elsewhere")
+        cursor.execute("ALTER TABLE jobs_job RENAME TO nowhere")
+    assert check_tables() == check_tables(databases=["other"]) == []
+    assert [found.id for found in check_tables(databases=["default"])] == ["jobs.W004"]
+
+    with connections["default"].cursor() as cursor:  # a database that nothing was migrated in: `migrate` is running
+        cursor.execute("ALTER TABLE django_migrations RENAME TO later")
+    assert check_tables(databases=["default"]) == []
+
+
+@pytest.mark.parametrize("name", ["JOBS", "OUTBOX"])
+def test_wrong_settings_are_said_once(settings: Any, name: str) -> None:
+    setattr(settings, name, {"NO_SUCH": 1})
+
+    assert check_transactions() + check_pooler() + check_tables(databases=[]) == []
+    assert [found.id for found in check_settings()] == ["jobs.E001"]

@@ -91,7 +91,7 @@ def test_what_was_written_is_counted_and_what_was_stale_is_not() -> None:
     tell([*done, stale], {each.id for each in done})
 
     sums = tally.take()
-    assert {key[2]: row.count for key, row in sums.items()} == {"succeeded": 1, "dead": 1, "crashed": 1}
+    assert {key[2]: row.count for key, row in sums.items()} == {"succeeded": 1, "dead": 1, "crashed": 1, "stale": 1}
     row = sums["default", "tests.tasks.noop", "succeeded"]
     assert row.ran == pytest.approx(2, abs=0.2)
     assert row.waited == pytest.approx(2, abs=0.2)

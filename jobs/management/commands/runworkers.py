@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from django.core.management.base import BaseCommand, CommandError
 
-from jobs import child
+from jobs import child, reload
 from jobs.checks import unsupported
 from jobs.claim import Lanes
 from jobs.conf import QUEUE_NAME, JobsSettings, jobs_settings
@@ -49,7 +49,13 @@ class Command(BaseCommand):
             help="Seconds that running jobs get after SIGTERM before they are handed back (default: 25).",
         )
 
+        parser.add_argument(
+            "--reload", action="store_true", help="Start again whenever the code changes; for development."
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["reload"]:
+            raise SystemExit(reload.run(reload.command_line(), self.stderr.write))
         settings = jobs_settings()
         slots = options["slots"] if options["slots"] is not None else settings.SLOTS or os.cpu_count() or 1
         if not 1 <= slots <= 512:
