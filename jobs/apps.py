@@ -13,8 +13,10 @@ class JobsConfig(AppConfig):
 
     def ready(self) -> None:
         from jobs import advice, background, checks, consume  # noqa: F401  registers them
+        from jobs.early import catch_up
         from jobs.intake import accept
         from outbox.relay import deliver_to
 
         deliver_to(accept)
+        catch_up()
         autodiscover_modules("tasks", "consumers")

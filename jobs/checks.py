@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
+import django
+from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
@@ -112,3 +115,23 @@ def unsupported(alias: str) -> str | None:
     return (
         None if vendor == "postgresql" else NOT_POSTGRESQL.format(alias=alias, vendor=connections[alias].display_name)
     )
+
+
+@register("jobs")
+def check_tasks_setting(app_configs: Sequence[Any] | None = None, **_: Any) -> list[CheckMessage]:
+    """TASKS names JobsBackend, and nothing here reads TASKS. What is in TASKS, the backend itself checks."""
+    named = [
+        alias
+        for alias, params in (getattr(django_settings, "TASKS", None) or {}).items()
+        if params.get("BACKEND") == "jobs.backend.JobsBackend"
+    ]
+    if not named or any(find_spec(package) for package in ("django.tasks", "django_tasks")):
+        return []
+    return [
+        Error(
+            f"TASKS[{named[0]!r}] uses JobsBackend, and Django {django.__version__} has no tasks.",
+            hint='Upgrade to Django 6.0, or: pip install "django-outbox-jobs[tasks]" and add "django_tasks" to'
+            " INSTALLED_APPS.",
+            id="jobs.E012",
+        )
+    ]

@@ -58,6 +58,14 @@ class TimedOut(Exception):
     """What a retry policy sees when an attempt hit its time limit; list it in `retry_on` or `never_retry_on`."""
 
 
+class WorkerLost(Exception):
+    """What a TaskError names for a try whose process or worker was gone before it ended."""
+
+
+class JobCancelled(Exception):
+    """What a TaskError names for a job that was stopped by a person."""
+
+
 class TimeLimit(BaseException):
     """Raised in a task at its time limit, one second before the process is killed: the last moment to clean up."""
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from uuid import UUID
 
+from jobs.afterwards import afterwards
 from jobs.announce import announce
 from jobs.callback import called
 from jobs.frames import top_frame
@@ -172,6 +173,8 @@ def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool =
     """Count the outcomes that were written, by their `ids` (None is all of them), have their signals sent, and log a
     line for each that is worth one; `doubtful` when a lost connection may have written them before."""
     tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
+    if afterwards.waiting:
+        afterwards.written(outcomes, ids)
     if ids is not None and not doubtful and len(ids) < len(outcomes):
         tally.drop(o for o in outcomes if o.id not in ids)
     announce(outcomes, ids)

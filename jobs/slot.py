@@ -16,6 +16,7 @@ import time
 import traceback
 from typing import Any
 
+from jobs.afterwards import afterwards
 from jobs.aio import AsyncSide, Placed
 from jobs.announce import drain
 from jobs.atomic import execute_atomic
@@ -62,6 +63,7 @@ class Slot:
         prepare_connections(self._name, self._settings.CONN_MAX_AGE)
         listen(self._settings)
         notebook.ring = self._pump.ring
+        afterwards.begin(lambda: self._board.worker, tidy_connections)
         signal.signal(signal.SIGTERM, self._at_limit)
         pump = self._pump
         minding = threading.Thread(target=self._mind, name="jobs-pump", daemon=True)
@@ -73,6 +75,7 @@ class Slot:
         pump.close()
         drain()
         minding.join(5)
+        afterwards.end()
         return 0
 
     def _mind(self) -> None:
