@@ -55,18 +55,21 @@ ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
 # The whole of it, for a batch in which somebody has a callback, or a key that holds for a window. Such a key is not
 # the job's own: the next job has it too, and must not be taken for this one by a service that is given the key. So
 # the row of the job has none, and its id stands for it.
-ACCEPT_ALL = f"""WITH given AS MATERIALIZED (SELECT * FROM unnest({ARRAYS}, %s::int[], %s::float8[], %s::text[],
-  %s::text[]) AS given({NAMES}, generation, unique_for, until, callbacks)), won AS (
+GIVEN_ALL = f"""unnest({ARRAYS}, %s::int[], %s::float8[], %s::text[], %s::text[])
+  AS given({NAMES}, generation, unique_for, until, callbacks)"""
+INSERT_ALL = (
+    INSERT.replace("error)", "error, callbacks)")
+    .replace(", 0, 0, 0, ''", ", 0, 0, 0, '', callbacks")
+    .replace("run_after, key,", "run_after, CASE generation WHEN 0 THEN key ELSE '' END,")
+)
+
+ACCEPT_ALL = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN_ALL}), won AS (
   INSERT INTO jobs_key (id, task, key, generation, until, expires_at)
   SELECT id, task, key, generation, until, clock_timestamp() + CASE generation WHEN 0 THEN %s::interval
     ELSE coalesce(unique_for, 0) * interval '1 second' END
   FROM given WHERE key <> '' ORDER BY id
   ON CONFLICT (id) DO NOTHING RETURNING id)
-{
-    INSERT.replace("error)", "error, callbacks)")
-    .replace(", 0, 0, 0, ''", ", 0, 0, 0, '', callbacks")
-    .replace("run_after, key,", "run_after, CASE generation WHEN 0 THEN key ELSE '' END,")
-}
+{INSERT_ALL}
   given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
 
 
@@ -100,9 +103,9 @@ def accept(messages: list[Written]) -> Delivery:
 def accept_if(guard: Query, messages: list[Written]) -> Query:
     """One statement: `guard`, and where it gave a row, these messages become jobs. For messages of our own making:
     raises Undeliverable for what `accept` would set aside, and knows no keys."""
-    rows = [_row(message, unpack_headers(message.headers)) for message in messages]
-    columns = [dump(column) for dump, column in zip(DUMPS, zip(*rows, strict=True), strict=True)]
-    sql = f"WITH guard AS ({guard.sql}) {INSERT} {GIVEN} WHERE EXISTS (SELECT 1 FROM guard) RETURNING id"
+    rows = [_whole_row(message, unpack_headers(message.headers)) for message in messages]
+    columns = [dump(column) for dump, column in zip(DUMPS_ALL, zip(*rows, strict=True), strict=True)]
+    sql = f"WITH guard AS ({guard.sql}) {INSERT_ALL} {GIVEN_ALL} WHERE EXISTS (SELECT 1 FROM guard) RETURNING id"
     return Query(sql, [*guard.params, *columns])
 
 
@@ -115,7 +118,7 @@ def _headers(text: str) -> Headers:
 def _insert(good: list[tuple[Written, Headers]]) -> Query:
     keyed = any(headers.key for _, headers in good)
     if any(headers.generation or headers.callbacks for _, headers in good):
-        every = [(*_row(message, headers), *headers[-4:]) for message, headers in _first_of_each_key(good)]
+        every = [_whole_row(message, headers) for message, headers in _first_of_each_key(good)]
         columns = [dump(column) for dump, column in zip(DUMPS_ALL, zip(*every, strict=True), strict=True)]
         return Query(ACCEPT_ALL, [*columns, jobs_settings().KEEP_KEYS])
     rows = (_row(message, headers) for message, headers in (_first_of_each_key(good) if keyed else good))
@@ -153,6 +156,10 @@ def _row(message: Written, headers: Headers) -> tuple[object, ...]:
         headers.at_most_once,
         headers.origin,
     )
+
+
+def _whole_row(message: Written, headers: Headers) -> tuple[object, ...]:
+    return (*_row(message, headers), headers.generation, headers.unique_for, headers.until, headers.callbacks)
 
 
 def _due(message: Written, headers: Headers) -> datetime | None:

@@ -12,12 +12,15 @@ import pytest
 from jobs import tick
 from jobs.conf import JobsSettings
 from jobs.decide import Waiting
+from jobs.declare import registry
+from jobs.envelope import unpack_headers
 from jobs.models import Job, Schedule
 from jobs.tick import Ticker, move_on
+from outbox.models import Message
 from outbox.session import Query, Session
 from tests import tasks
 from tests.factories import FinishedJobFactory, ScheduleFactory
-from tests.support.floor import value
+from tests.support.floor import claim, conclude, outcome, value
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -76,6 +79,22 @@ def test_a_tick_that_is_due_becomes_a_ready_job_that_knows_where_it_came_from(
     assert (schedule.next_at, schedule.last_at, schedule.last_job) == (tick_at + MINUTE, tick_at, job.id)
     assert (schedule.made, schedule.missed_ticks, schedule.skipped_ticks, schedule.passed_at) == (1, 0, 0, None)
     assert step(ours) == 0 and Job.objects.count() == 1
+
+
+def test_the_jobs_of_a_task_with_callbacks_have_them(
+    ours: Session, made: Callable[..., Schedule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calling = tasks.noop.using(on_success=tasks.tell_end.callback("well"))
+    monkeypatch.setitem(registry, "tests.tasks.noop", calling)
+    made(task="tests.tasks.noop")
+
+    step(ours)
+    (job,) = claim(ours, 5)
+    conclude(ours, [outcome(job, "succeeded")])
+
+    (message,) = Message.objects.all()
+    assert unpack_headers(message.headers).task == tasks.tell_end.name
+    assert unpack_headers(message.headers).parent == job.id
 
 
 def test_the_time_of_the_tick_is_an_argument_where_the_schedule_says_so(
