@@ -345,7 +345,7 @@ def test_interrupted_it_says_how_to_go_on(
         "replayevents", "--consumer", NOTE, "--again", "fix", "--batch", "1", "--no-input", folder=tmp_path
     )  # fmt: skip
     try:
-        wait_until(lambda: Message.objects.count() > 20, what="it has begun")
+        wait_until(lambda: Message.objects.count() > 20, within=60, what="it has begun")
         program.signal(number)
         assert program.ended() == 1, program.said()
     finally:
