@@ -78,7 +78,7 @@ GATE = {
     ("held-snapshot", "throughput_kept"): 0.25,
     ("head-of-line", "ratio"): 0.1,
     ("head-of-line", "claim_times_empty"): 3.0,
-    ("idle", "statements_per_second"): 100.0,
+    ("idle", "statements_per_second"): 40.0,
     ("idle", "slot_megabytes"): 20.0,
     ("async", "ratio"): 0.2,
     ("async", "ratio_of_ideal"): 0.15,
