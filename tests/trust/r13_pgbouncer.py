@@ -82,6 +82,8 @@ def _soak(ground: Ground, report: Report, bouncer: Bouncer) -> None:
     ground.settle(90)
     report.figure("jobs through few connections", jobs + 4 * kills)
     report.figure("children killed", kills)
+    for kind, count in ground.sql("SELECT kind, count(*) FROM jobs_attempt GROUP BY kind"):
+        report.figure(f"attempts that were {kind}", count)
     report.must("lost or stuck", checker.stuck(ground), "==", 0)
     report.must("ended badly", checker.not_succeeded(ground), "==", 0)
     report.must("effects repeated", checker.extra_effects(ground), "<=", enemy.in_flight)

@@ -19,7 +19,7 @@ from tests.trust.ground import Ground
 from tests.trust.report import Report
 from tests.trust.tasks import asks
 
-POOL = {"TEST_DATABASE": json.dumps({"OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}})}
+POOL = {"TEST_OPTIONS": json.dumps({"pool": {"min_size": 1, "max_size": 4}})}
 
 ENCRYPTED = """SELECT count(*), count(*) FILTER (WHERE s.ssl)
 FROM pg_stat_ssl AS s JOIN pg_stat_activity AS a USING (pid)

@@ -1,8 +1,8 @@
 """R26. Two hundred idle slots: how often they ask, and how soon a job begins all the same, with NOTIFY and without.
 
 Full size: 20 workers of 10 slots each, 20 s of idleness, 200 jobs, one at a time. What is judged are questions: each is
-one transaction in one round trip, counted by the server. Their statements, four for most of them (BEGIN, settings, verb,
-COMMIT), are counted as they go over the wire, by the door of the benchmark `idle`.
+one transaction in one round trip, counted by the server. Their statements, four for most of them (BEGIN, settings,
+verb, COMMIT), are counted as they go over the wire, by the door of the benchmark `idle`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Settings of the scorecard: the two apps and nothing else, so that a worker is there at once.
 
-`TEST_JOBS` and `TEST_OUTBOX` (JSON objects) change JOBS and OUTBOX, `TEST_DATABASE` the database's own settings.
+`TEST_JOBS` and `TEST_OUTBOX` (JSON objects) change JOBS and OUTBOX, `TEST_DATABASE` the database's own settings,
+`TEST_OPTIONS` its options.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ DATABASES = {
         **json.loads(os.environ.get("TEST_DATABASE", "{}")),
     }
 }
+# Beside the options that the URL may have.
+DATABASES["default"].setdefault("OPTIONS", {}).update(json.loads(os.environ.get("TEST_OPTIONS", "{}")))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 OUTBOX: dict[str, object] = json.loads(os.environ.get("TEST_OUTBOX", "{}"))

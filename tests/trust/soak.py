@@ -156,8 +156,9 @@ class Soak:
         """How far rows and children of atomic jobs are from one each."""
         effects = Counter(dict(self.ground.sql("SELECT number, count(*) FROM trust_effect GROUP BY number")))
         children = Counter(dict(self.ground.sql(CHILDREN)))
-        rows = sum(far(effects[number], 1) for number in atomic.values())
-        rows += far(sum(count for number, count in effects.items() if number not in set(atomic.values())), 0)
+        known = set(atomic.values())
+        rows = sum(far(effects[number], 1) for number in known)
+        rows += far(sum(count for number, count in effects.items() if number not in known), 0)
         return int(rows + sum(far(children[job], number % 10 == 0) for job, number in atomic.items()))
 
     def _repeated(self) -> Counter[str]:
