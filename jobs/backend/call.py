@@ -54,7 +54,7 @@ def callable_of(task: Any, alias: str, *, keeps: bool) -> Callable[..., Any]:
         async def acall(*args: Any, **kwargs: Any) -> Any:
             context, args = _split(args, takes_context)
             if context is None or not (takes_context or wanted()):
-                return await function(*args, **kwargs)
+                return _plain(await function(*args, **kwargs))
             if results.known_here(context):
                 result = _stand(alias, context, args, kwargs)
             else:
@@ -77,7 +77,7 @@ def callable_of(task: Any, alias: str, *, keeps: bool) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             context, args = _split(args, takes_context)
             if context is None or not (takes_context or wanted()):
-                return function(*args, **kwargs)
+                return _plain(function(*args, **kwargs))
             again = (context.job_id, context.lease) in standing  # an atomic task whose transaction was repeated
             result = _stand(alias, context, args, kwargs)
             if context.lease and not again and hears(signals.task_started, logging.INFO):

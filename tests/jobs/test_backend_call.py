@@ -225,7 +225,9 @@ def test_the_context_has_ours_beside_it(session: Session) -> None:
     assert keyed.return_value == ["k", "progress", 1]
 
 
-def test_bytes_become_text_as_django_has_it(session: Session) -> None:
+@pytest.mark.parametrize("level", ["ERROR", "INFO"])
+def test_bytes_become_text_as_django_has_it(session: Session, quiet: None, level: str) -> None:
+    logger.setLevel(level)  # whether anybody hears or not
     result, given = django_tasks.answer_bytes.enqueue(), django_tasks.echo.enqueue(b"caf\xc3\xa9")
 
     run_all(session)
