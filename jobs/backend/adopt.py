@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from jobs.backend.api import InvalidTask, base
 from jobs.backend.call import callable_of, policy_backoff
-from jobs.backend.declared import POLICY, seen
+from jobs.backend.declared import PER_JOB, POLICY, seen
 from jobs.backend.settings import SAID_ABOVE
 from jobs.conf import jobs_settings
 from jobs.declare import registry
@@ -40,7 +40,8 @@ def job_task_of(task: Any, backend: Any) -> Task[Any, Any]:
         if apps.ready:
             _late[name] = (task.func.__module__, task.backend)
     policy = policy_of(task, backend)
-    return replace(
+    given = {option: value for option in PER_JOB if (value := getattr(task, option, None)) is not None}
+    made = replace(
         known,
         priority=int(task.priority),
         queue_name=task.queue_name,
@@ -51,6 +52,7 @@ def job_task_of(task: Any, backend: Any) -> Task[Any, Any]:
         database=getattr(task, "database", None) or backend.settings.database,
         idempotency_key=getattr(task, "idempotency_key", None),
     )
+    return made.using(**given) if given else made
 
 
 def adopt_loaded(backend: Any) -> None:

@@ -19,9 +19,12 @@ from jobs.options import UNSET, Unset, delay_seconds, priority_number
 
 POLICY = (
     "max_attempts", "timeout", "backoff", "retry_on", "never_retry_on", "source_name", "at_most_once", "atomic",
-    "version", "upgrade", "redact",
+    "version", "upgrade", "redact", "on_success", "on_failure", "on_complete", "only_if",
 )  # fmt: skip
 """Options of the task; `None` is not said."""
+
+PER_JOB = ("unique_for", "until", "on_success", "on_failure", "on_complete")
+"""Options of a job that mean what they mean to `jobs.Task.using`."""
 
 seen: dict[str, Any] = {}
 """The Django task of each name, as it was first seen."""
@@ -43,12 +46,19 @@ class JobsTask(base.Task):  # type: ignore[misc]  # a class of the installed Dja
     version: int | None = None
     upgrade: Mapping[int, Any] | None = field(default=None, hash=False)
     redact: Sequence[str] | None = field(default=None, hash=False)
+    on_success: Any = field(default=None, hash=False)
+    """A task, or `task.callback(...)`; Django's tasks have it too."""
+    on_failure: Any = field(default=None, hash=False)
+    on_complete: Any = field(default=None, hash=False)
+    only_if: Any = field(default=None, hash=False)
 
     # Of one job; set by `using`.
     delay: float = 0.0
     """Seconds from the INSERT."""
     database: str | None = None
     idempotency_key: str | None = None
+    unique_for: float | timedelta | None = None
+    until: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.priority, str):
@@ -70,6 +80,11 @@ class JobsTask(base.Task):  # type: ignore[misc]  # a class of the installed Dja
         source_name: str | None = None,
         database: str | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        unique_for: float | timedelta | None = None,
+        until: str | None = None,
+        on_success: Any = None,
+        on_failure: Any = None,
+        on_complete: Any = None,
     ) -> JobsTask:
         """A copy with other options for the jobs enqueued through it; None leaves what is there, as in Django.
 
@@ -84,6 +99,11 @@ class JobsTask(base.Task):  # type: ignore[misc]  # a class of the installed Dja
                 ("backend", backend),
                 ("max_attempts", max_attempts),
                 ("source_name", source_name),
+                ("unique_for", unique_for),
+                ("until", until),
+                ("on_success", on_success),
+                ("on_failure", on_failure),
+                ("on_complete", on_complete),
             )
             if value is not None
         }
@@ -108,6 +128,10 @@ class JobsTask(base.Task):  # type: ignore[misc]  # a class of the installed Dja
     def job_task(self) -> Any:
         """The same as a `jobs.Task`, for what takes one: `assert_idempotent(send.job_task, 1)`."""
         return self.get_backend().job_task(self)
+
+    def callback(self, /, *args: Any, **kwargs: Any) -> Any:
+        """This task with fixed arguments, for `on_success=` and the like: see `jobs.Task.callback`."""
+        return self.job_task.callback(*args, **kwargs)
 
     def enqueue_on_commit(self, /, *args: Any, **kwargs: Any) -> Any:
         """`enqueue`, by the name proposed for Django: the job is written in the caller's transaction, so it exists when

@@ -27,6 +27,7 @@ from jobs.discover import for_workers, our_aliases
 from jobs.early import catch_up, early
 from jobs.errors import InvalidArguments, TooDeep
 from jobs.models import FinishedJob, State
+from jobs.testing import run_jobs
 from outbox.models import Message
 from tests import django_tasks
 from tests.support.declared import as_it_was
@@ -113,6 +114,39 @@ def test_the_decorator_takes_the_options_of_a_task() -> None:
         "v": 1, "task": "tests.jobs.test_backend.send", "queue": "default", "priority": 50, "max_attempts": 3,
         "version": 2, "at_most_once": True, "source_name": "mailing",
     }  # fmt: skip
+
+
+@ONLY_DECORATED
+@pytest.mark.django_db
+def test_the_decorator_takes_callbacks_and_a_condition() -> None:
+    after = api.task(asend)
+    asked: list[str] = []
+    made = api.task(
+        on_success=after.callback("owner@example.com"), only_if=lambda to: asked.append(to) is None and to != "nobody"
+    )(send)
+
+    wanted, unwanted = made.enqueue("a@example.com"), made.enqueue("nobody")
+    run_jobs()
+
+    jobs_of = {str(job.pk): job for job in FinishedJob.objects.all()}
+    assert asked == ["a@example.com", "nobody"]
+    assert (jobs_of.pop(wanted.id).state, jobs_of.pop(unwanted.id).state) == ("succeeded", "cancelled")
+    (called,) = jobs_of.values()
+    assert (called.task, called.state, str(called.parent)) == (after.module_path, "succeeded", wanted.id)
+
+
+@pytest.mark.django_db
+def test_a_copy_takes_callbacks_and_a_key_that_holds_for_a_time() -> None:
+    made = django_tasks.add.using(idempotency_key="k", until="finished", on_complete=django_tasks.add.callback(3, 4))
+
+    first, second = made.enqueue(1, 2), made.enqueue(1, 2)
+    assert first.id == second.id
+    run_jobs()
+    assert made.enqueue(1, 2).id != first.id
+
+    assert sorted(FinishedJob.objects.values_list("result", flat=True)) == ["3", "7"]
+    with pytest.raises(InvalidTask, match="until="):
+        django_tasks.add.using(until="never").enqueue(1, 2)
 
 
 @ONLY_DECORATED
