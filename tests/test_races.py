@@ -476,7 +476,7 @@ class Held:
     def __init__(self, *row: Any) -> None:
         self.id, self.lease, self.claimer, self.attempts, self.crashes, self.max_attempts = row
         self.task, self.queue, self.ready_at = "tests.tasks.noop", "default", None
-        self.at_most_once = False
+        self.at_most_once = self.calls_back = False
 
 
 def test_ids_made_at_the_same_time_are_all_different() -> None:
