@@ -215,6 +215,7 @@ def test_a_report_of_yesterday_is_of_yesterday() -> None:
 
 @pytest.mark.django_db
 def test_a_second_export_of_a_job_replaces_the_first(settings: Any, tmp_path: Path) -> None:
+    """Rows P90 and P91: a report that is asked for and fetched when it is there."""
     settings.MEDIA_ROOT = str(tmp_path)
     OrderFactory()
     same = context(export.export_orders)

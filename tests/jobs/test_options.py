@@ -91,6 +91,7 @@ def test_a_bare_delay_is_minutes(given: float | timedelta, seconds: float) -> No
 
 
 def test_delay_and_run_after_replace_one_another() -> None:
+    """Row P15: an absolute time besides a delay."""
     delayed = tasks.noop.using(delay=5)
     timed = delayed.using(run_after=LATER)
 
