@@ -343,7 +343,7 @@ def test_outside_a_transaction_the_error_says_to_use_render(settings: Any) -> No
 
 
 def test_a_block_and_a_partial_run_in_real_workers(runworkers: Callable[..., Program]) -> None:
-    """P1, P2, P22: through the outbox, the relay and a slot."""
+    """P1, P2: through the outbox, the relay and a slot."""
     page('{% background priority="high" n=2 %}{% effect n %}{% endbackground %}' * 3)
     page('{% background "tests/welcome.html" user_id=9 %}')
 
