@@ -88,8 +88,7 @@ class Keeper:
     def step(self) -> float:
         self._board.keeper.stamp()
         # The board first, then the messages: a slot that is wiped from the board has its verdict sent before.
-        claimers = [slot.claimer for slot in self._board.slots]
-        running = self._board.in_hands()
+        claimers, running = self._look()
         self._receive()
         if not self._board.worker and not self._leaving:
             self._register()
@@ -101,7 +100,7 @@ class Keeper:
             self._beat()
             self._beat_at = now + self._settings.HEARTBEAT
         if now >= self._sweep_at and self._told_all:
-            hand_back_left_over(self._session, claimers, running, self._board.worker, self._settings)
+            hand_back_left_over(self._session, claimers, running, self._board.worker, self._settings, self._look_again)
             self._sweep_at = now + SWEEP_EVERY
         if now >= self._orders_at:
             self._orders_at = now + SWEEP_EVERY
@@ -116,6 +115,15 @@ class Keeper:
         due = min(self._beat_at, self._sweep_at, self._watch_at, self._peek_at, self._orders_at)
         pause = max(0.001, due - time.monotonic())
         return min(pause, BURST_EVERY) if self._duty.burst else pause
+
+    def _look(self) -> tuple[list[int], list[UUID]]:
+        return [slot.claimer for slot in self._board.slots], self._board.in_hands()
+
+    def _look_again(self) -> tuple[list[int], list[UUID]] | None:
+        """The board as it is now; None where a slot has died meanwhile, whose jobs have a verdict of their own."""
+        look = self._look()
+        self._receive()
+        return None if self._verdicts else look
 
     def _receive(self) -> None:
         for message in self._channel.receive():

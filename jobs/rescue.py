@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -97,11 +97,28 @@ def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: J
     )
 
 
+Look: TypeAlias = tuple[Sequence[int], Sequence[UUID]]
+"""The board as it was at one moment: the numbers of its slots, and the jobs in their hands."""
+
+
 def hand_back_left_over(
-    session: Session, claimers: Sequence[int], running: Sequence[UUID], worker: int, settings: JobsSettings
+    session: Session,
+    claimers: Sequence[int],
+    running: Sequence[UUID],
+    worker: int,
+    settings: JobsSettings,
+    again: Callable[[], Look | None] | None = None,
 ) -> int:
-    """Hand back this worker's rows that no slot on the board has: claims whose answer was lost, jobs of the dead."""
+    """Hand back this worker's rows that no slot on the board has: claims whose answer was lost, jobs of the dead.
+
+    `again` looks at the board once more, after the rows were read: a slot that has taken its number and claimed since
+    the first look is on it then. It answers None where nobody may be judged now.
+    """
     held = read(session.run(Query(LEFT_OVER, (worker, list(claimers), list(running)))))
+    if held and again is not None:
+        if (look := again()) is None:
+            return 0
+        held = [job for job in held if job.claimer not in look[0] and job.id not in look[1]]
     _write(session, [decide(job, Happened.HANDED_BACK, settings) for job in held], worker)
     return len(held)
 
