@@ -157,6 +157,7 @@ class Soak:
         effects = Counter(dict(self.ground.sql("SELECT number, count(*) FROM trust_effect GROUP BY number")))
         children = Counter(dict(self.ground.sql(CHILDREN)))
         known = set(atomic.values())
+        self.without_a_row = sorted(known - effects.keys())
         rows = sum(far(effects[number], 1) for number in known)
         rows += far(sum(count for number, count in effects.items() if number not in known), 0)
         return int(rows + sum(far(children[job], number % 10 == 0) for job, number in atomic.items()))
