@@ -18,6 +18,7 @@ from django.contrib import messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.db import connections, router, transaction
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
@@ -202,10 +203,12 @@ class Acts(Pages):
         else:
             self.log_one(request, None, f"{done:,} {aim.words}", f"{what} ({done:,})", CHANGE)
 
-    def log_one(self, request: HttpRequest, number: str | None, shown: str, what: str, flag: int) -> None:
+    def log_one(
+        self, request: HttpRequest, number: str | None, shown: str, what: str, flag: int, model: type[Model] = Job
+    ) -> None:
         LogEntry.objects.create(
             user_id=request.user.pk or 0,
-            content_type_id=get_content_type_for_model(Job).pk,
+            content_type_id=get_content_type_for_model(model).pk,
             object_id=number,
             object_repr=shown[:200],
             action_flag=flag,

@@ -61,6 +61,7 @@ def execute_atomic(
 def _once(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: float, worker: int) -> Outcome | None:
     connection = connections[settings.DATABASE]
     committed: list[bool] = []
+    used = Used()
     written = False
     outcome: Outcome | None = None
     raw: Any = None
@@ -68,10 +69,11 @@ def _once(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: f
         with transaction.atomic(using=connection.alias):
             raw = connection.connection
             transaction.on_commit(lambda: committed.append(True), using=connection.alias)  # before any hook of the task
-            outcome = execute(job, task, settings, started)
+            with connection.execute_wrapper(used):
+                outcome = execute(job, task, settings, started)
             if outcome.state != "succeeded":
                 raise Undo
-            _check(connection)
+            _check(connection, begun=used.at_all)
             written = _write(connection, outcome, worker)
             if not written:
                 raise Undo
@@ -98,12 +100,23 @@ def _once(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: f
     return failed(job, task, settings, context_of(job), spoiled, started)
 
 
-def _check(connection: BaseDatabaseWrapper) -> None:
+class Used:
+    """Whether a task has used its connection: the transaction begins on the server with the first statement."""
+
+    at_all = False
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        self.at_all = True
+        return execute(sql, params, many, context)
+
+
+def _check(connection: BaseDatabaseWrapper, *, begun: bool) -> None:
     """The transaction that the task was called in must still be the one that is open."""
     if connection.needs_rollback:
         raise Spoiled("the task has marked its transaction for rollback: raise an error instead")
     raw: Any = connection.connection
-    if not connection.in_atomic_block or raw is None or raw.info.transaction_status != TransactionStatus.INTRANS:
+    expected = {TransactionStatus.INTRANS} if begun else {TransactionStatus.INTRANS, TransactionStatus.IDLE}
+    if not connection.in_atomic_block or raw is None or raw.info.transaction_status not in expected:
         raise Spoiled("the task has ended the transaction it runs in: an atomic task must not commit or roll back")
 
 

@@ -18,9 +18,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 HEAD = struct.Struct("=qii")  # worker, phase, burst over
-CHILD = struct.Struct("=dqiidq")  # stamp, claimer, idle, stepping, stepping since, doomed
+CHILD = struct.Struct("=dqiidqi")  # stamp, claimer, idle, stepping, stepping since, doomed, backend
 PLACE = struct.Struct("=q16siqddq")  # turn, job, lease, claimer, started, deadline, turn
 TURN = struct.Struct("=q")
+BACKEND = struct.Struct("=i")
 KEPT = struct.Struct("=H")
 ENDED = struct.Struct("=16siq?")  # job, lease, claimer, returned nothing
 MOST_ENDED = 1024
@@ -133,6 +134,15 @@ class Child:
     @doomed.setter
     def doomed(self, turn: int) -> None:
         struct.pack_into("=q", self._memory, self._offset + 32, turn)
+
+    @property
+    def backend(self) -> int:
+        """The server's process for its connection, which its notifications come from; 0: none yet."""
+        return int(BACKEND.unpack_from(self._memory, self._offset + 40)[0])
+
+    @backend.setter
+    def backend(self, number: int) -> None:
+        BACKEND.pack_into(self._memory, self._offset + 40, number)
 
     # The jobs it executes -----------------------------------------------------------------------------------------
 
@@ -281,11 +291,15 @@ class Board:
             job for slot in self.slots for job in slot.kept()
         ]
 
+    def backends(self) -> set[int]:
+        """The server's processes for the relay and the slots."""
+        return {child.backend for child in (self.relay, *self.slots)}
+
     def wake(self, slot: int) -> None:
         _write(self.pipes[slot][1])
 
     def wake_mover(self) -> None:
-        """Have the mover look anew for what is due next."""
+        """Have the mover look anew for what is due next, and at the outbox."""
         _write(self.mover_pipe[1])
 
     def wake_idle(self, jobs: int) -> None:

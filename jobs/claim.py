@@ -35,7 +35,7 @@ WHERE ctid = ANY(ARRAY(
     ORDER BY priority DESC, ready_at LIMIT %s FOR UPDATE SKIP LOCKED) AS job
   LIMIT %s))
 RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
-  idempotency_key, depth, version, at_most_once, ready_at"""
+  idempotency_key, depth, version, at_most_once, ready_at, callbacks IS NOT NULL"""
 
 # The names of all queues that have something ready, one index probe each.
 DISCOVER = """WITH RECURSIVE found AS (
@@ -71,6 +71,7 @@ class Claimed(NamedTuple):
     version: int
     at_most_once: bool
     ready_at: datetime
+    calls_back: bool = False
 
 
 Band = tuple[int, int]

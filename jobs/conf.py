@@ -93,6 +93,12 @@ class JobsSettings:
     LOG_LEVEL: str = "INFO"
     """What tasks log at this level or above is kept with their attempt."""
 
+    SCHEDULES: bool = True
+    """Whether the relays of this site run schedules. Off for a copy that must do nothing by itself."""
+
+    TICK_GRACE: float = 60.0
+    """Seconds a tick of a schedule may be late before `missed="skip"` gives it up."""
+
     LAG_LIMIT: float = 60.0
     """Seconds the eldest ready job of a queue may have waited before the dashboard calls for a person."""
 
@@ -107,6 +113,9 @@ class JobsSettings:
 
     KEEP_DEAD: timedelta | None = timedelta(days=90)
     """How long dead and cancelled jobs stay; None keeps them for ever."""
+
+    KEEP_EVENTS: timedelta | None = timedelta(days=90)
+    """How long events stay in their log, to be looked at and replayed; None keeps them for ever."""
 
     KEEP_KEYS: timedelta | None = timedelta(days=365)
     """How long an idempotency key is remembered at least; None remembers it for ever."""
@@ -136,10 +145,16 @@ class JobsSettings:
             found.append(f'JOBS["VERSION"] is {self.VERSION[:80]!r}: give at most 64 characters.')
         if not all(isinstance(pattern, str) and pattern for pattern in self.REDACT):
             found.append(f'JOBS["REDACT"] is {self.REDACT!r}: give parts of names, such as "password".')
-        for name in ("KEEP_SUCCEEDED", "KEEP_DEAD", "KEEP_KEYS", "KEEP_STATS"):
+        for name in ("KEEP_SUCCEEDED", "KEEP_DEAD", "KEEP_EVENTS", "KEEP_KEYS", "KEEP_STATS"):
             keep = getattr(self, name)
             if keep is not None and not timedelta(0) <= keep <= timedelta(days=36_600):
                 found.append(f'JOBS["{name}"] is {keep!r}: give 0 or more, at most a hundred years, or None for ever.')
+        keys, events = self.KEEP_KEYS, self.KEEP_EVENTS
+        if keys is not None and keys >= timedelta(0) and (events is None or events > keys):
+            found.append(
+                'JOBS["KEEP_EVENTS"] is longer than JOBS["KEEP_KEYS"]: an event whose keys are forgotten would be given'
+                " to its consumers twice. Keep keys at least as long as events."
+            )
         if not self.BACKOFF or not all(isinstance(n, int | float) and n >= 0 for n in self.BACKOFF):
             found.append(f'JOBS["BACKOFF"] is {self.BACKOFF!r}: give one or more numbers of seconds, 0 or more.')
         if self.DEAD_AFTER < 3 * self.HEARTBEAT:
@@ -167,6 +182,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("DEAD_AFTER", 0.5, 3600),
     ("POLL_INTERVAL", 0.01, 60),
     ("CONN_MAX_AGE", 0, 86_400),
+    ("TICK_GRACE", 1, 86_400),
     ("LAG_LIMIT", 0, 30 * 86_400),
 )
 

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 from uuid import UUID
 
+from jobs.delivery import PREFIX, delivery_of
 from jobs.notebook import notebook
 
 
@@ -43,8 +44,21 @@ class JobContext(NamedTuple):
     @property
     def idempotency_key(self) -> str:
         """What to give an outside service so that a second attempt is not a second effect: the key the job was enqueued
-        with, else the job's id. It never changes."""
-        return self.key or str(self.job_id)
+        with, else the job's id; for an event's consumer always the job's id, as the key is the same for all consumers.
+        It never changes."""
+        return str(self.job_id) if not self.key or self.key.startswith(PREFIX) else self.key
+
+    @property
+    def event_id(self) -> UUID | None:
+        """The event that a consumer's job is for; None for any other job."""
+        made_for = delivery_of(self.key)
+        return made_for.event_id if made_for is not None else None
+
+    @property
+    def event_type(self) -> str:
+        """The type of that event; empty for any other job."""
+        made_for = delivery_of(self.key)
+        return made_for.event_type if made_for is not None else ""
 
     def log(self, text: str, level: int = logging.INFO) -> None:
         """Keep a line with this attempt, whatever the levels of `logging` are; outside a worker it is not kept."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
+from jobs.callback import Callback, as_callback
+from jobs.condition import check_condition
 from jobs.context import JobContext
 from jobs.envelope import TASK_NAME
 from jobs.errors import InvalidTask
@@ -29,6 +31,7 @@ from jobs.tasks import Task
 P = ParamSpec("P")
 R = TypeVar("R")
 
+CallbackLike: TypeAlias = "Callback | Task[..., Any] | None"
 Exceptions = type[BaseException] | tuple[type[BaseException], ...] | list[type[BaseException]]
 
 registry: dict[str, Task[Any, Any]] = {}
@@ -75,6 +78,10 @@ def task(
     version: int = ...,
     upgrade: Mapping[int, Upgrade] | None = ...,
     redact: Sequence[str] = ...,
+    on_success: CallbackLike = ...,
+    on_failure: CallbackLike = ...,
+    on_complete: CallbackLike = ...,
+    only_if: Callable[..., Any] | None = ...,
 ) -> ContextDecorator: ...
 @overload
 def task(
@@ -94,6 +101,10 @@ def task(
     version: int = ...,
     upgrade: Mapping[int, Upgrade] | None = ...,
     redact: Sequence[str] = ...,
+    on_success: CallbackLike = ...,
+    on_failure: CallbackLike = ...,
+    on_complete: CallbackLike = ...,
+    only_if: Callable[..., Any] | None = ...,
 ) -> Decorator: ...
 def task(
     func: Callable[..., Any] | None = None,
@@ -114,6 +125,10 @@ def task(
     version: int = 1,
     upgrade: Mapping[int, Upgrade] | None = None,
     redact: Sequence[str] = (),
+    on_success: CallbackLike = None,
+    on_failure: CallbackLike = None,
+    on_complete: CallbackLike = None,
+    only_if: Callable[..., Any] | None = None,
 ) -> Any:
     """Make a module-level function, sync or `async def`, a task.
 
@@ -131,6 +146,10 @@ def task(
     `version`, `upgrade`: raise the version when the arguments change; `upgrade={1: function}` says what to make of
     those of version 1: it is called with them and answers a tuple or a dict for the next version.
     `redact`: names of arguments, and of keys in them, whose values no page and no command shows.
+    `on_success`, `on_failure`, `on_complete`: a task, or one with arguments (`task.callback(...)`), enqueued in the
+    transaction that writes the outcome; `using` can change them for a job.
+    `only_if`: a function that gets the job's arguments (and before them the context, where its first parameter is named
+    `context`), asked just before the job would run; where it answers no, the job is cancelled.
 
     Raises InvalidTask or InvalidOption at import.
     """
@@ -153,6 +172,10 @@ def task(
             version=check_version(version),
             upgrade=check_upgrade(upgrade, version),
             redact=check_redact(redact),
+            on_success=as_callback("on_success", on_success),
+            on_failure=as_callback("on_failure", on_failure),
+            on_complete=as_callback("on_complete", on_complete),
+            only_if=check_condition(only_if, function.__qualname__, is_async=inspect.iscoroutinefunction(function)),
         )
         if made.is_async and (at_most_once or atomic):
             promise = "at_most_once" if at_most_once else "atomic"

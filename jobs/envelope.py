@@ -5,10 +5,14 @@ byte for byte. Headers (optional ones left out when they say nothing):
 
     {"v": 1, "task": "shop.tasks.send_receipt", "version": 2, "queue": "default", "priority": 0, "max_attempts": 1,
      "at_most_once": true, "source_name": "checkout", "delay": 300.0, "run_after": "2026-01-01T00:00:00+00:00",
-     "key": "order-42", "parent": "0192...", "depth": 1, "origin": "GET /checkout by 12"}
+     "key": "order-42", "generation": 3, "unique_for": 3600.0, "until": "finished", "parent": "0192...", "depth": 1,
+     "origin": "GET /checkout by 12",
+     "callbacks": [{"on": "success", "headers": {...}, "body": {...}, "ended": true, "uid": "0192..."}]}
 
 Body: {"args": [...], "kwargs": {...}}. `delay` is seconds from the INSERT by the database's clock; `run_after` is an
-absolute time; at most one of the two.
+absolute time; at most one of the two. A `key` with a `generation` holds for `unique_for` seconds or `until` its job has
+finished. A callback is a message by itself, written when the job ends: `on` is success, failure or complete, `ended`
+says that it wants to be told what became of the job, `uid` stands where it has a key.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ MAX_VERSION = 32_000
 MAX_NESTING = 64
 MAX_VALUES = 1_000_000
 """Items of all lists and dicts together. A list that holds another twice counts it twice, as JSON would."""
+MAX_CALLBACKS = 10
 MAX_DIGITS = 4000
 TOO_LONG = 10**MAX_DIGITS
 
@@ -71,6 +76,12 @@ class Headers(NamedTuple):
     version: int
     at_most_once: bool
     origin: str = ""
+    generation: int = 0
+    """0 for a plain key."""
+    unique_for: float | None = None
+    until: str = ""
+    callbacks: str | None = None
+    """JSON text."""
 
 
 def check_json(value: Any, where: str) -> str | None:
@@ -221,6 +232,14 @@ def _checked(given: dict[str, Any]) -> Headers:
         raise ValueError(f"at_most_once {at_most_once!r}")
     if type(origin) is not str or len(origin) > 300:
         raise ValueError(f"origin {origin!r}")
+    generation, unique_for, until = given.get("generation", 0), given.get("unique_for"), given.get("until", "")
+    if type(generation) is not int or not 0 <= generation < 2**31 or (generation and not key):
+        raise ValueError(f"generation {generation!r}")
+    if until not in ("", "finished") or (until != "") + (unique_for is not None) != (generation > 0):
+        raise ValueError(f"generation {generation!r} of a key that holds for {unique_for!r} or until {until!r}")
+    if unique_for is not None and not timedelta(0) < timedelta(seconds=unique_for) <= timedelta(days=3660):
+        raise ValueError(f"unique_for {unique_for!r}")
+    callbacks = given.get("callbacks")
     due = None if run_after is None else datetime.fromisoformat(run_after)
     if due is not None:
         if due.tzinfo is None:
@@ -240,4 +259,25 @@ def _checked(given: dict[str, Any]) -> Headers:
         version,
         at_most_once,
         origin,
+        generation,
+        unique_for,
+        until,
+        None if callbacks is None else _callbacks(callbacks),
     )
+
+
+def _callbacks(given: Any) -> str:
+    """The callbacks as they are kept with the job. Each is a message that the gate would take."""
+    if type(given) is not list or not 0 < len(given) <= MAX_CALLBACKS:
+        raise ValueError(f"callbacks: give a list of 1 to {MAX_CALLBACKS}")
+    for each in given:
+        if each["on"] not in ("success", "failure", "complete"):
+            raise ValueError(f"a callback on {each['on']!r}")
+        if _checked(each["headers"]).generation:
+            raise ValueError("a callback whose key has a generation")
+        unpack_body(dumps(each["body"]))
+        if type(each.get("ended", True)) is not bool:
+            raise ValueError(f"ended {each['ended']!r}")
+        if (uid := each.get("uid")) is not None:
+            UUID(str(uid))
+    return dumps(given)

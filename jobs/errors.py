@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from outbox.errors import TransactionRequired
+
 LONGEST_WAIT = 3660 * 86_400.0
 """Seconds, ten years: no wait is longer, or the time it ends at could not be written."""
 
@@ -20,12 +22,24 @@ class InvalidOption(JobsError, ValueError):
     """An option of @task or using() with a value that cannot be taken. Nothing was written."""
 
 
+class InvalidSchedule(JobsError, ValueError):
+    """A schedule that cannot be: an unreadable cron expression, an unknown time zone, a wrong policy."""
+
+
 class InvalidArguments(JobsError, ValueError):
     """Arguments that the task cannot take or that JSON cannot keep exactly. Nothing was written."""
 
 
 class PayloadTooLarge(InvalidArguments):
     """The arguments are larger than JOBS["MAX_PAYLOAD"]. Pass an id or a file name instead of the data."""
+
+
+class InvalidEvent(InvalidArguments):
+    """A payload that does not fit the schema of its event type, or that JSON cannot keep. Nothing was written."""
+
+
+class UnknownEvent(JobsError, LookupError):
+    """An event type that is neither declared nor consumed, or a consumer that is not known. Nothing was written."""
 
 
 class TooDeep(JobsError):
@@ -42,6 +56,14 @@ class ResultMissing(JobsError, ValueError):
 
 class TimedOut(Exception):
     """What a retry policy sees when an attempt hit its time limit; list it in `retry_on` or `never_retry_on`."""
+
+
+class WorkerLost(Exception):
+    """What a TaskError names for a try whose process or worker was gone before it ended."""
+
+
+class JobCancelled(Exception):
+    """What a TaskError names for a job that was stopped by a person."""
 
 
 class TimeLimit(BaseException):
@@ -64,3 +86,16 @@ class RetryAfter(Exception):
         if not 0 <= self.delay <= LONGEST_WAIT:
             raise ValueError(f"RetryAfter: delay must be from 0 to {LONGEST_WAIT:,.0f} seconds, not {delay!r}.")
         super().__init__(reason or f"again in {self.delay:g} s")
+
+
+class TagOutsideTransaction(TransactionRequired):
+    """OUTBOX["REQUIRE_TRANSACTION"] is on, and a `{% background %}` tag was rendered outside a transaction."""
+
+    def __init__(self, alias: str, where: str) -> None:
+        super().__init__(alias)
+        self.args = (
+            f"{{% background %}} at {where} was rendered outside a transaction on the database {alias!r}, and"
+            ' OUTBOX["REQUIRE_TRANSACTION"] is True. Django renders a TemplateResponse after the view, and so after the'
+            " request's transaction: answer with render(request, ...) instead. Elsewhere render inside"
+            f" transaction.atomic(using={alias!r}).",
+        )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobs.claim import Claimed
+from jobs.condition import aask, ask
 from jobs.conf import JobsSettings, band_of
 from jobs.context import JobContext, current
 from jobs.errors import InvalidResult, TimedOut, TimeLimit
@@ -19,6 +20,8 @@ from jobs.outcome import NO_TROUBLE, Happened, Outcome, Trouble, decide, retry_w
 from jobs.result import pack_result
 from jobs.tasks import Task
 from outbox.text import clean, describe
+
+SAID_NO = Trouble("only_if said no")
 
 TRACEBACK_LIMIT = 20_000
 """Characters of a traceback that are kept: its end, where the error is."""
@@ -51,6 +54,8 @@ def execute(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started:
     token = current.set(context)
     try:
         args, kwargs = arguments_of(job.arguments, job.version, task)
+        if task.only_if is not None and not ask(task, context, args, kwargs):
+            return unwanted(job, settings)
         value = task.func(context, *args, **kwargs) if task.takes_context else task.func(*args, **kwargs)
     except TimeLimit:
         raise
@@ -70,6 +75,8 @@ async def execute_async(
     token = current.set(context)
     try:
         args, kwargs = arguments_of(job.arguments, job.version, task)
+        if task.only_if is not None and not await aask(task, context, args, kwargs):
+            return unwanted(job, settings)
         value = await (task.func(context, *args, **kwargs) if task.takes_context else task.func(*args, **kwargs))
     except (TimeLimit, GeneratorExit):
         raise
@@ -85,6 +92,11 @@ async def execute_async(
         late = TimedOut(f"returned only after its limit of {timeout_of(job, task, settings):g} s")
         return failed(job, task, settings, context, late, started)
     return succeeded(job, task, settings, context, value, started)
+
+
+def unwanted(job: Claimed, settings: JobsSettings) -> Outcome:
+    """Its condition said no: it has never started."""
+    return decide(job, Happened.UNWANTED, settings, trouble=SAID_NO)
 
 
 MISFITS = 60

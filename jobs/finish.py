@@ -13,6 +13,9 @@ import time
 from collections.abc import Sequence
 from uuid import UUID
 
+from jobs.afterwards import afterwards
+from jobs.announce import announce
+from jobs.callback import called
 from jobs.frames import top_frame
 from jobs.outcome import Outcome
 from jobs.tally import tally
@@ -26,7 +29,8 @@ logger = logging.getLogger("jobs")
 FENCE = "job.id = o.id AND job.state || '' = 'running' AND job.lease = o.lease AND job.claimer = o.claimer"
 
 KEPT = """id, task, queue, priority, source_name, arguments, version, at_most_once, max_attempts, lease, depth, parent,
-  origin, idempotency_key, enqueued_at, run_after, ready_at, worker"""
+  origin, idempotency_key, enqueued_at, run_after, ready_at, worker,
+  callbacks"""
 
 # The array order is the id order: two writers that meet on several rows take the locks in the same order. A batch that
 # needs more than one statement takes all its locks first, or the second would go back to lower ids. No rows come back.
@@ -36,15 +40,18 @@ LOCK = f"""WITH mine AS MATERIALIZED (
 SELECT 1 FROM mine HAVING count(*) < 0"""
 
 # Ages in seconds instead of times: a worker's clock is nobody's business.
-SUCCEED = f"""WITH gone AS (
+GONE = f"""gone AS (
   DELETE FROM jobs_job AS job USING unnest(%s::uuid[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::float8[])
     AS o(id, lease, claimer, result, note, age)
   WHERE {FENCE}
-  RETURNING job.*, o.result, o.note, o.age)
-INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, result, error, started_at, ended_at)
+  RETURNING job.*, o.result, o.note, o.age)"""
+SUCCEEDED = f"""INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, result, error, started_at, ended_at)
 SELECT {KEPT}, 'succeeded', attempts + 1, crashes, result, note,
   clock_timestamp() - age * interval '1 second', clock_timestamp()
 FROM gone RETURNING id::text"""
+WELL = "'succeeded'"
+SUCCEED = f"WITH {GONE}\n{SUCCEEDED}"
+SUCCEED_CALLING = f"WITH {GONE}, {called('gone', outcome=WELL, result='result', error='note')}\n{SUCCEEDED}"
 
 OUTCOMES = """o AS MATERIALIZED (SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[], %s::text[], %s::smallint[],
     %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::smallint[], %s::float8[])
@@ -62,16 +69,18 @@ ATTEMPTS = """noted AS (
 SAID = """coalesce((SELECT nullif(reason, '') FROM jobs_cancellation AS wish WHERE wish.job = job.id
     AND o.state = 'cancelled'), o.error) AS error"""
 
-DIE = f"""WITH {OUTCOMES}, moved AS (
+DYING = f"""{OUTCOMES}, moved AS (
   DELETE FROM jobs_job AS job USING o WHERE {FENCE}
   RETURNING job.id, job.lease, job.worker, o.number, o.kind, {SAID}, o.traceback, o.frame, o.age, o.state, o.attempts,
     o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.version, job.at_most_once,
     job.max_attempts, job.depth, job.parent, job.origin, job.idempotency_key, job.enqueued_at, job.run_after,
-    job.ready_at),
-{ATTEMPTS}
-INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
+    job.ready_at, job.callbacks),
+{ATTEMPTS}"""
+DEAD = f"""INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
 SELECT {KEPT}, state, attempts, crashes, error, clock_timestamp() - age * interval '1 second', clock_timestamp()
 FROM moved RETURNING id::text"""
+DIE = f"WITH {DYING}\n{DEAD}"
+DIE_CALLING = f"WITH {DYING}, {called('moved', outcome='state', result='NULL', error='error')}\n{DEAD}"
 
 # The attempt row names the worker that had the job; the UPDATE empties that column, so it is a parameter.
 RETURN = f"""WITH {OUTCOMES}, moved AS (
@@ -100,7 +109,7 @@ def finish(outcomes: Sequence[Outcome], worker: int) -> list[Query]:
     if succeeded:
         queries.append(_succeed(succeeded, now))
     if dead:
-        queries.append(Query(DIE, _columns(dead, now)))
+        queries.append(Query(DIE_CALLING if any(o.calls_back for o in dead) else DIE, _columns(dead, now)))
     if returned:
         queries.append(Query(RETURN, [*_columns(returned, now), worker]))
     return queries
@@ -121,7 +130,7 @@ def _fences(outcomes: Sequence[Outcome]) -> tuple[str, str, str]:
 
 def _succeed(outcomes: Sequence[Outcome], now: float) -> Query:
     return Query(
-        SUCCEED,
+        SUCCEED_CALLING if any(o.calls_back for o in outcomes) else SUCCEED,
         (
             *_fences(outcomes),
             quoted([o.result for o in outcomes]),
@@ -161,11 +170,14 @@ LEVELS = {
 
 
 def tell(outcomes: Sequence[Outcome], ids: set[UUID] | None, *, doubtful: bool = False) -> None:
-    """Count the outcomes that were written, by their `ids` (None is all of them), and log a line for each that is worth
-    one; `doubtful` when a lost connection may have written them before."""
+    """Count the outcomes that were written, by their `ids` (None is all of them), have their signals sent, and log a
+    line for each that is worth one; `doubtful` when a lost connection may have written them before."""
     tally.count(outcomes if ids is None else [o for o in outcomes if o.id in ids])
+    if afterwards.waiting:
+        afterwards.written(outcomes, ids)
     if ids is not None and not doubtful and len(ids) < len(outcomes):
         tally.drop(o for o in outcomes if o.id not in ids)
+    announce(outcomes, ids)
     now = time.monotonic()
     info = logger.isEnabledFor(logging.INFO)
     for o in outcomes:

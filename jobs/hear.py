@@ -12,13 +12,16 @@ from jobs.conf import JobsSettings
 from jobs.context import current
 from jobs.notebook import notebook
 
+DJANGOS = ("django.tasks", "django_tasks")
+"""Loggers that say of each task that it has started and finished; the job's own story says it already."""
+
 
 class Ear(logging.Handler):
     """Notes each record with the job that made it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         context = current.get()
-        if context is None or not context.lease:
+        if context is None or not context.lease or record.name in DJANGOS:
             return
         try:
             notebook.line(context, record.levelno, record.name[:100], self.format(record))

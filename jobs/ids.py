@@ -11,6 +11,7 @@ else:
     from uuid_utils.compat import uuid7
 
 KEYS = UUID("6b7f2e0c-5d0a-5f0e-9a63-2f6f0f1c7a11")
+GENERATIONS = UUID("0c0a3f5e-61d4-5b1c-8f2e-8a5f4f0e3b27")
 
 
 def new_id() -> UUID:
@@ -21,3 +22,8 @@ def new_id() -> UUID:
 def id_for_key(task_name: str, key: str) -> UUID:
     """The id of a keyed job: every caller with the same task and key computes the same one, without a lock."""
     return uuid5(KEYS, f"{task_name}\n{key}")
+
+
+def id_for_generation(task_name: str, key: str, generation: int) -> UUID:
+    """The same for a key that holds only for a time, and then begins anew: `generation` counts from 1."""
+    return uuid5(GENERATIONS, f"{generation}\n{task_name}\n{key}")

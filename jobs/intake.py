@@ -21,11 +21,12 @@ from outbox.text import clean
 
 CHANNEL = "jobs_ready"
 
-GIVEN = """unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
+ARRAYS = """%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
   %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[], %s::smallint[], %s::boolean[],
-  %s::text[])
-  AS given(id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent,
-    depth, version, at_most_once, origin)"""
+  %s::text[]"""
+NAMES = """id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at, run_after, key, parent,
+    depth, version, at_most_once, origin"""
+GIVEN = f"unnest({ARRAYS}) AS given({NAMES})"
 
 # The database's clock decides what is due, so the state is chosen here and not where the message was written.
 # clock_timestamp() gives each row its own ready_at, in the order of the arrays: that order is the queue's order.
@@ -51,11 +52,32 @@ ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
   ON CONFLICT (id) DO NOTHING RETURNING id)
 {INSERT} given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
 
+# The whole of it, for a batch in which somebody has a callback, or a key that holds for a window. Such a key is not
+# the job's own: the next job has it too, and must not be taken for this one by a service that is given the key. So
+# the row of the job has none, and its id stands for it.
+GIVEN_ALL = f"""unnest({ARRAYS}, %s::int[], %s::float8[], %s::text[], %s::text[])
+  AS given({NAMES}, generation, unique_for, until, callbacks)"""
+INSERT_ALL = (
+    INSERT.replace("error)", "error, callbacks)")
+    .replace(", 0, 0, 0, ''", ", 0, 0, 0, '', callbacks")
+    .replace("run_after, key,", "run_after, CASE generation WHEN 0 THEN key ELSE '' END,")
+)
+
+ACCEPT_ALL = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN_ALL}), won AS (
+  INSERT INTO jobs_key (id, task, key, generation, until, expires_at)
+  SELECT id, task, key, generation, until, clock_timestamp() + CASE generation WHEN 0 THEN %s::interval
+    ELSE coalesce(unique_for, 0) * interval '1 second' END
+  FROM given WHERE key <> '' ORDER BY id
+  ON CONFLICT (id) DO NOTHING RETURNING id)
+{INSERT_ALL}
+  given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
+
 
 # One for each column of GIVEN. Whatever came from outside is quoted.
 DUMPS = (
     plain, quoted, quoted, plain, plain, quoted, quoted, quoted, quoted, quoted, plain, plain, plain, plain, quoted,
 )  # fmt: skip
+DUMPS_ALL = (*DUMPS, plain, plain, quoted, quoted)
 
 
 def accept(messages: list[Written]) -> Delivery:
@@ -74,7 +96,17 @@ def accept(messages: list[Written]) -> Delivery:
             good.append((message, headers))
     if not good:
         return Delivery([], rejected)
-    return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected)
+    later = any(headers.run_after is not None or headers.delay for _, headers in good)
+    return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected, later)
+
+
+def accept_if(guard: Query, messages: list[Written]) -> Query:
+    """One statement: `guard`, and where it gave a row, these messages become jobs. For messages of our own making:
+    raises Undeliverable for what `accept` would set aside, and knows no keys."""
+    rows = [_whole_row(message, unpack_headers(message.headers)) for message in messages]
+    columns = [dump(column) for dump, column in zip(DUMPS_ALL, zip(*rows, strict=True), strict=True)]
+    sql = f"WITH guard AS ({guard.sql}) {INSERT_ALL} {GIVEN_ALL} WHERE EXISTS (SELECT 1 FROM guard) RETURNING id"
+    return Query(sql, [*guard.params, *columns])
 
 
 @lru_cache(maxsize=1024)
@@ -85,6 +117,10 @@ def _headers(text: str) -> Headers:
 
 def _insert(good: list[tuple[Written, Headers]]) -> Query:
     keyed = any(headers.key for _, headers in good)
+    if any(headers.generation or headers.callbacks for _, headers in good):
+        every = [_whole_row(message, headers) for message, headers in _first_of_each_key(good)]
+        columns = [dump(column) for dump, column in zip(DUMPS_ALL, zip(*every, strict=True), strict=True)]
+        return Query(ACCEPT_ALL, [*columns, jobs_settings().KEEP_KEYS])
     rows = (_row(message, headers) for message, headers in (_first_of_each_key(good) if keyed else good))
     columns = [dump(column) for dump, column in zip(DUMPS, zip(*rows, strict=True), strict=True)]
     return Query(ACCEPT_KEYED, [*columns, jobs_settings().KEEP_KEYS]) if keyed else Query(ACCEPT, columns)
@@ -120,6 +156,10 @@ def _row(message: Written, headers: Headers) -> tuple[object, ...]:
         headers.at_most_once,
         headers.origin,
     )
+
+
+def _whole_row(message: Written, headers: Headers) -> tuple[object, ...]:
+    return (*_row(message, headers), headers.generation, headers.unique_for, headers.until, headers.callbacks)
 
 
 def _due(message: Written, headers: Headers) -> datetime | None:

@@ -11,23 +11,40 @@ import json
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from jobs.board import Board, Phase
+from jobs.announce import drain
+from jobs.board import ALL_QUEUES, Board, Phase
 from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL
 from jobs.journal import Journal
-from jobs.orders import Orders
-from jobs.rescue import Watch, carry_out, end_sessions, hand_back_left_over
+from jobs.orders import Orders, ordered
+from jobs.rescue import (
+    Watch,
+    carry_out,
+    end_sessions,
+    hand_back,
+    hand_back_left_over,
+    left_over,
+    read,
+    silent,
+)
 from jobs.verdict import Channel, Verdict, from_message
 from outbox import loop
 from outbox.conf import outbox_settings
-from outbox.session import Query, Session, process_name
+from outbox.session import Query, Row, Session, process_name
 
 logger = logging.getLogger("jobs")
 
-SWEEP_EVERY = 1.0
+LOOK_EVERY = 1.0
+"""Seconds between two looks for rows that no slot has and for what people want."""
+
+TOGETHER = 0.2
+"""Seconds by which a look may be early to share the transaction of another: an idle worker is to cost next to
+nothing."""
+
 BURST_EVERY = 0.1
 
 MOST_TOLD = 500
@@ -75,7 +92,7 @@ class Keeper:
         self._told_all = False
         self._leaving = False
         self._finished = False
-        self._beat_at = self._sweep_at = self._watch_at = self._peek_at = self._orders_at = 0.0
+        self._beat_at = self._sweep_at = self._peek_at = self._orders_at = 0.0
         self._orders = Orders(board, channel)
         self._journal = Journal(settings.VERSION)
         if outbox_settings().NOTIFY:
@@ -88,7 +105,8 @@ class Keeper:
     def step(self) -> float:
         self._board.keeper.stamp()
         # The board first, then the messages: a slot that is wiped from the board has its verdict sent before.
-        claimers, running = self._look()
+        claimers = [slot.claimer for slot in self._board.slots]
+        running = self._board.in_hands()
         self._receive()
         if not self._board.worker and not self._leaving:
             self._register()
@@ -99,31 +117,13 @@ class Keeper:
         if now >= self._beat_at:
             self._beat()
             self._beat_at = now + self._settings.HEARTBEAT
-        if now >= self._sweep_at and self._told_all:
-            hand_back_left_over(self._session, claimers, running, self._board.worker, self._settings, self._look_again)
-            self._sweep_at = now + SWEEP_EVERY
-        if now >= self._orders_at:
-            self._orders_at = now + SWEEP_EVERY
-            self._orders.look(self._session, self._board.worker)
+        self._look(now, claimers, running)
         self._journal.step(self._session)
-        if now >= self._watch_at:
-            self._watch.look(self._session, self._board.worker, self._settings)
-            self._watch_at = now + self._settings.HEARTBEAT
-        self._peek(now)
         if self._duty.burst and self._board.phase is Phase.RUN:
             self._board.burst_over = not self._left_to_do()
-        due = min(self._beat_at, self._sweep_at, self._watch_at, self._peek_at, self._orders_at)
+        due = min(self._beat_at, self._sweep_at, self._peek_at, self._orders_at)
         pause = max(0.001, due - time.monotonic())
         return min(pause, BURST_EVERY) if self._duty.burst else pause
-
-    def _look(self) -> tuple[list[int], list[UUID]]:
-        return [slot.claimer for slot in self._board.slots], self._board.in_hands()
-
-    def _look_again(self) -> tuple[list[int], list[UUID]] | None:
-        """The board as it is now; None where a slot has died meanwhile, whose jobs have a verdict of their own."""
-        look = self._look()
-        self._receive()
-        return None if self._verdicts else look
 
     def _receive(self) -> None:
         for message in self._channel.receive():
@@ -144,11 +144,51 @@ class Keeper:
         self._board.wake_all()
 
     def _beat(self) -> None:
-        if not self._session.run(Query(BEAT, (in_words(self._board), self._board.worker)), durable=False):
+        # Alone in its transaction but for the look at the others': whatever holds up the jobs' table, it goes on.
+        beat = Query(BEAT, (in_words(self._board), self._board.worker))
+        beaten, quiet = self._session.run_all([beat, silent(self._board.worker, self._settings)], durable=False)
+        if not beaten:
             # Somebody declared this worker dead and has its jobs: nothing that runs here counts any more.
             logger.error("worker %s was declared dead by another; starting its slots anew", self._board.worker)
             self._board.worker = 0
             self._channel.send({"lost": True})
+        elif self._watch.judge(self._session, quiet, self._settings):
+            self._board.wake_mover()
+
+    def _look(self, now: float, claimers: list[int], running: list[UUID]) -> None:
+        """Everything that is to be asked about jobs, in one transaction and one round trip."""
+        if now < min(self._sweep_at, self._peek_at, self._orders_at):
+            return
+        soon = now + TOGETHER
+        asked: list[Query] = []
+        answers: list[Callable[[list[Row]], None]] = []
+        if soon >= self._orders_at:
+            self._orders_at = now + LOOK_EVERY
+            asked.append(ordered(self._board.worker))
+            answers.append(lambda rows: self._orders.obey(self._session, rows, self._board.worker))
+        if soon >= self._sweep_at and self._told_all:
+            self._sweep_at = now + LOOK_EVERY
+            asked.append(left_over(self._board.worker, claimers, running))
+            answers.append(self._hand_back)
+        if soon >= self._peek_at:
+            self._peek_at = now + self._settings.POLL_INTERVAL
+            if (peek := self._peek()) is not None:
+                asked.append(peek)
+                answers.append(lambda rows: self._board.wake_idle(rows[0][0]))
+        if asked:
+            for answer, rows in zip(answers, self._session.run_all(asked, durable=False), strict=True):
+                answer(rows)
+
+    def _hand_back(self, rows: list[Row]) -> None:
+        """Of rows that no slot had, those that none has taken meanwhile: a new slot claims under a new number."""
+        claimers, running = {slot.claimer for slot in self._board.slots}, set(self._board.in_hands())
+        self._receive()
+        if self._verdicts:
+            return  # a slot has come and gone meanwhile: that it crashed must not be forgotten over this
+        left = [job for job in read(rows) if job.claimer not in claimers and job.id not in running]
+        if left:
+            hand_back(self._session, left, self._board.worker, self._settings)
+            self._board.wake_mover()
 
     def _carry_out(self) -> None:
         while self._verdicts:
@@ -158,6 +198,7 @@ class Keeper:
             carry_out(self._session, verdict.jobs, self._board.worker, self._settings)
             self._verdicts.popleft()
             self._channel.send({"done": verdict.number})
+            self._board.wake_mover()  # there may be callbacks, and retries that are due soon
             self._sweep_at = 0.0
 
     def _leave(self, claimers: list[int], running: list[UUID]) -> float:
@@ -169,20 +210,20 @@ class Keeper:
         self._session.run(Query(LEAVE, (self._board.worker,)))
         self._journal.step(self._session, hurry=True)
         self._session.close()
+        drain()
         self._finished = True
         return 0.0
 
-    def _peek(self, now: float) -> None:
-        """Wake as many idle slots as there are ready jobs: the floor under every lost wake-up."""
+    def _peek(self) -> Query | None:
+        """Counts ready jobs, to wake as many idle slots: the floor under every lost wake-up. None: nobody to wake."""
         idle = sum(slot.idle for slot in self._board.slots)
-        if now < self._peek_at:
-            return
-        self._peek_at = now + self._settings.POLL_INTERVAL
-        if idle:
-            ours = self._duty.queues
-            query = Query(PEEK.format(""), (idle,)) if ours is None else Query(PEEK.format(OURS), (list(ours), idle))
-            ((ready,),) = self._session.run(query, durable=False)
-            self._board.wake_idle(ready)
+        paused = self._board.paused
+        if not idle or paused == ALL_QUEUES:
+            return None
+        if self._duty.queues is None:
+            return Query(PEEK.format(""), (idle,))
+        ours = [queue for queue in self._duty.queues if queue not in paused.split("\n")]
+        return Query(PEEK.format(OURS), (ours, idle)) if ours else None
 
     def _left_to_do(self) -> bool:
         outbox = OUTBOX if self._duty.relays else ""
@@ -195,7 +236,8 @@ class Keeper:
         return bool(left)
 
     def _wait(self, seconds: float) -> None:
-        if self._session.wait(seconds, self._channel.fileno()):
+        # Our own relay and slots have woken whom they need; another slot would only compete with that one.
+        if self._session.wait(seconds, self._channel.fileno(), besides=self._board.backends()):
             self._peek_at = 0.0
 
 

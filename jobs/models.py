@@ -14,12 +14,17 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.formats import date_format
+from django.utils.timezone import localtime, now
 
-from jobs.records import Cancellation, LogLine, Note, Progress, Queue, Stat
+from jobs.delivery import PREFIX
+from jobs.events import Event
+from jobs.records import Block, Cancellation, LogLine, Note, Progress, Queue, Stat
+from jobs.timetable import Schedule
 
 __all__ = [
-    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Cancellation", "FinishedJob", "Job", "JobColumns", "Key", "LogLine",
-    "Note", "Progress", "Queue", "Stat", "State", "Worker",
+    "DUE_LATER", "ENDED", "LIVE", "Attempt", "Block", "Cancellation", "Event", "FinishedJob", "Job", "JobColumns",
+    "Key", "LogLine", "Note", "Progress", "Queue", "Schedule", "Stat", "State", "Worker",
 ]  # fmt: skip
 
 
@@ -79,6 +84,8 @@ class JobColumns(models.Model):
     ready_at = models.DateTimeField(null=True, blank=True, help_text="When it last became ready.")
     worker = models.BigIntegerField(null=True, blank=True)
     error = models.TextField(blank=True, default="", help_text="The last error in one line.")
+    # NULL for nearly all: that is what the claim looks at.
+    callbacks = models.TextField(null=True, blank=True, help_text="JSON text: what to enqueue when it ends.")  # noqa: DJ001
 
     class Meta:
         abstract = True
@@ -200,20 +207,51 @@ class Attempt(models.Model):
 
 
 class Key(models.Model):
-    """An idempotency key that has been used: as long as it stands, the same task and key is this job."""
+    """An idempotency key that has been used: as long as it holds, the same task and key is this job.
+
+    A plain key is one row for good, with generation 0. One that holds for a time (`unique_for`), or until its job has
+    ended, is a row for each job it has become, counted from 1; the last one counts.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False, help_text="The job's id, computed from task and key.")
     task = models.CharField(max_length=200)
     key = models.CharField(max_length=200)
     accepted_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True, blank=True, help_text="May be forgotten after; empty is never.")
+    generation = models.IntegerField(default=0, db_default=0)
+    until = models.CharField(
+        max_length=10, blank=True, default="", db_default="", help_text='"finished": it holds while its job lives.'
+    )
 
     class Meta:
         verbose_name = "idempotency key"
-        indexes = [models.Index(fields=["expires_at"], name="jobs_key_expires", condition=Q(expires_at__isnull=False))]
+        permissions = [("forget_key", "Can forget idempotency keys")]
+        indexes = [
+            models.Index(fields=["expires_at"], name="jobs_key_expires", condition=Q(expires_at__isnull=False)),
+            # The last generation of a key. Plain keys have none and pay nothing for it.
+            models.Index(
+                fields=["task", "key", "-generation"], name="jobs_key_generation", condition=Q(generation__gt=0)
+            ),
+            # From an event to its jobs. By bytes, so that the start of a key is found under any collation.
+            models.Index(
+                fields=["key"],
+                name="jobs_key_event",
+                condition=Q(key__startswith=PREFIX),
+                opclasses=["varchar_pattern_ops"],
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.task} {self.key}"
+
+    def holds(self, *, lives: bool) -> str:
+        """How long, in words; `lives`: its job has not ended."""
+        if self.until == "finished":
+            return "until its job has ended" if lives else "no more: its job has ended"
+        if self.expires_at is None:
+            return "for good"
+        when = date_format(localtime(self.expires_at), "DATETIME_FORMAT")
+        return f"until {when}" if self.expires_at > now() else f"no more, since {when}"
 
 
 class Worker(models.Model):

@@ -1,4 +1,4 @@
-"""The child that moves rows along: outbox to queue, due to ready, old to nothing.
+"""The child that moves rows along: outbox to queue, due to ready, schedules to jobs, old to nothing.
 
 Any number of them work at once, on any number of hosts; each move is one transaction and takes only rows that nobody
 else is moving. It may die at any time.
@@ -6,6 +6,7 @@ else is moving. It may die at any time.
 
 from __future__ import annotations
 
+import math
 import time
 
 from jobs.board import Board, Phase, empty
@@ -14,21 +15,25 @@ from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL as READY
 from jobs.promote import promote
 from jobs.prune import prune
+from jobs.tick import Ticker
 from outbox import loop, relay
 from outbox.conf import outbox_settings
 from outbox.session import Query, Session, process_name
 from outbox.wake import CHANNEL as WRITTEN
 from outbox.wake import QUIET_FOR
 
-PROMOTE_EVERY = 2.0
+PROMOTE_EVERY = 3.0
 """Seconds between two looks for due jobs when none is known to be due sooner. Whoever relayed a job or put it off knows
 its time, so this is for the jobs of a mover that has died."""
 
 PROMOTE_SOON = 0.05
-"""Seconds after a move, which may have brought jobs that are due sooner than any known."""
+"""Seconds after a move that has brought jobs for later, which may be due sooner than any known."""
+
+TICK_AGAIN = 1.0
+"""Seconds after which schedules are looked at again when that has failed."""
 
 PRUNE_EVERY = 60.0
-COMPACT_EVERY = 20.0
+COMPACT_EVERY = 60.0
 
 ANYTHING = Query("SELECT 1 FROM outbox_message LIMIT 1")
 
@@ -42,7 +47,8 @@ class Mover:
         self._settings = settings
         self._outbox = outbox_settings()
         self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
-        self._promote_at = self._prune_at = self._compact_at = 0.0
+        self._ticker = Ticker(self._session, settings) if settings.SCHEDULES else None
+        self._promote_at = self._tick_at = self._prune_at = self._compact_at = 0.0
         self._hot_until = 0.0
         self._woken = True
         if relays and self._outbox.NOTIFY:
@@ -54,32 +60,38 @@ class Mover:
 
     def step(self) -> float:
         self._board.relay.stamp()
-        moved = self._relay() if self._relays else 0
+        full = self._relay() if self._relays else False
         now = time.monotonic()
-        if moved:
-            self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
         if now >= self._promote_at:
             self._promote(now)
+        if now >= self._tick_at:
+            self._tick(now)
         if now >= self._prune_at:
             self._prune_at = now if prune(self._session, self._settings) else now + PRUNE_EVERY
         if now >= self._compact_at:
             self._compact_at = now if compact(self._session) else now + COMPACT_EVERY
-        if moved:
+        if full:
             return 0.0
         if now < self._hot_until:
-            return 0.002  # writers in the same process do not wake again so soon after the last time
+            return 0.001  # writers in the same process do not wake again so soon after the last time
         poll = self._outbox.poll_interval if self._relays else PROMOTE_EVERY
-        return max(0.001, min(poll, self._promote_at - now, self._prune_at - now, self._compact_at - now))
+        due = min(self._promote_at, self._tick_at, self._prune_at, self._compact_at)
+        return max(0.001, min(poll, due - now))
 
-    def _relay(self) -> int:
+    def _relay(self) -> bool:
+        """Move a batch; whether it was a full one, so that there is probably more."""
         if not self._woken and not self._session.glance(ANYTHING):
-            return 0
+            return False
         moved = relay.step(self._session, relay.destination(), self._outbox.BATCH)
-        if moved.total or self._woken:
-            self._hot_until = time.monotonic() + QUIET_FOR * 1.25
-        self._woken = moved.total > 0
         self._board.wake_idle(moved.delivered)
-        return moved.total
+        self._board.relay.backend = self._session.backend
+        now = time.monotonic()
+        if moved.total or self._woken:
+            self._hot_until = now + QUIET_FOR * 1.25
+        if moved.later:
+            self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
+        self._woken = moved.total >= self._outbox.BATCH
+        return self._woken
 
     def _promote(self, now: float) -> None:
         turned, due = self._session.run_all(promote(self._outbox.BATCH), durable=False)
@@ -87,6 +99,14 @@ class Mover:
         if turned:
             self._session.glance(Query(f"NOTIFY {READY}"))
             self._board.wake_idle(len(turned))
+
+    def _tick(self, now: float) -> None:
+        self._tick_at = now + TICK_AGAIN  # whatever is wrong with schedules does not hold up everything else
+        made, wait = self._ticker.step() if self._ticker is not None else (0, math.inf)
+        self._tick_at = now + wait
+        if made:
+            self._promote_at = min(self._promote_at, now + PROMOTE_SOON)  # a schedule may give its jobs a delay
+            self._board.wake_idle(made)
 
     def _wait(self, seconds: float) -> None:
         if self._session.wait(seconds, self._board.mover_pipe[0]):

@@ -15,13 +15,16 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
+from jobs.announce import cancelled
+from jobs.callback import called
 from jobs.conf import jobs_settings
 from jobs.intake import CHANNEL
 from jobs.models import Worker
 from outbox.text import clean
+from outbox.wake import wake_after_commit
 
 KEPT = """id, task, queue, priority, source_name, version, at_most_once, max_attempts, lease, depth, parent, origin,
-  idempotency_key, enqueued_at, run_after"""
+  idempotency_key, enqueued_at, run_after, callbacks"""
 
 WAITING = "state IN ('scheduled', 'retrying', 'ready')"
 
@@ -47,10 +50,11 @@ RETURNING job"""
 CANCEL = f"""WITH gone AS (
   DELETE FROM jobs_job WHERE id = ANY(ARRAY(
     SELECT id FROM jobs_job WHERE id = ANY(%s::uuid[]) AND {WAITING} ORDER BY id FOR UPDATE)) AND {WAITING}
-  RETURNING *)
+  RETURNING *, %s::text AS said),
+{called("gone", outcome="'cancelled'", result="NULL", error="said")}
 INSERT INTO jobs_finishedjob ({KEPT}, arguments, state, attempts, crashes, error, ready_at, worker, ended_at)
-SELECT {KEPT}, arguments, 'cancelled', attempts, crashes, %s, ready_at, NULL, clock_timestamp() FROM gone
-RETURNING id"""
+SELECT {KEPT}, arguments, 'cancelled', attempts, crashes, said, ready_at, NULL, clock_timestamp() FROM gone
+RETURNING id, task, queue, attempts"""
 
 # A running job is its worker's: the wish is written down, and the worker's keeper has it stopped.
 WISH = """INSERT INTO jobs_cancellation (job, reason, asked_at)
@@ -117,7 +121,11 @@ def cancel(ids: Iterable[UUID], *, by: str = "", reason: str = "") -> Cancelled:
     wanted, said = list(ids), _said("cancelled", by, reason)
     with transaction.atomic(using=_alias()):
         asked = _ids(WISH, (said, wanted))
-        gone = _ids(CANCEL, (wanted, said))
+        rows = _run(CANCEL, (wanted, said))
+        gone = [row[0] for row in rows]
+        if gone:
+            wake_after_commit(_alias())  # a relay, for their callbacks
+            transaction.on_commit(partial(cancelled, rows, said, here=True), using=_alias(), robust=True)
         # Once more for those that began to run between the two.
         asked += _ids(WISH, (said, [one for one in wanted if one not in {*asked, *gone}]))
         _note([*asked, *gone], "cancelled", by, reason)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from django.db import connections
 
+from jobs.callback import as_callback
 from jobs.conf import MAX_PRIORITY, MIN_PRIORITY, PRIORITIES, QUEUE_NAME, jobs_settings
 from jobs.context import JobContext
 from jobs.envelope import MAX_VERSION, SOURCE_NAME, check_json
@@ -107,6 +108,27 @@ def check_key(value: str | None) -> None:
         raise InvalidOption(f"{problem}.")
 
 
+def window_seconds(value: float | timedelta | None) -> float | None:
+    """How long an idempotency key holds, as seconds."""
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= LONGEST_WAIT:
+        raise InvalidOption(f"unique_for={value!r}: give seconds or a timedelta, above 0 and at most ten years.")
+    return float(seconds)
+
+
+def check_until(value: str | None, unique_for: float | None) -> None:
+    if value is None:
+        return
+    if value != "finished":
+        raise InvalidOption(f'until={value!r}: give "finished" (the key holds until its job has ended), or None.')
+    if unique_for is not None:
+        raise InvalidOption(
+            "unique_for= and until= were both given: a key holds for a time or until its job has ended."
+        )
+
+
 def check_version(value: int) -> int:
     if type(value) is not int or not 1 <= value <= MAX_VERSION:
         raise InvalidOption(f"version={value!r}: give a whole number from 1 to {MAX_VERSION}.")
@@ -160,3 +182,22 @@ def check_backoff(value: Any) -> Any:
     if not waits:
         raise InvalidOption("backoff=[]: give at least one wait.")
     return waits
+
+
+def changed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given to `using`, as Task has them."""
+    options = {name: value for name, value in given.items() if not isinstance(value, Unset)}
+    if "priority" in options:
+        options["priority"] = priority_number(options["priority"])
+    if "unique_for" in options:
+        options["unique_for"] = window_seconds(options["unique_for"])
+    for name in ("on_success", "on_failure", "on_complete"):
+        if name in options:
+            options[name] = as_callback(name, options[name])
+    if "delay" in options:
+        if options.get("run_after") is not None:
+            raise InvalidOption("delay= and run_after= were both given: give one of the two.")
+        options |= {"delay": delay_seconds(options["delay"]), "run_after": None}
+    elif "run_after" in options:
+        options["delay"] = 0.0
+    return options

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from jobs.announce import cancelled
 from jobs.board import ALL_QUEUES, Board
 from jobs.operate import CANCEL
 from jobs.verdict import Channel
-from outbox.session import Query, Session
+from outbox.session import Query, Row, Session
 
 # One statement for everything: an idle worker is to cost next to nothing.
 ORDERS = """SELECT 'pause', name, NULL::uuid, NULL::int, NULL::bigint, NULL::bigint FROM jobs_queue
@@ -24,6 +25,11 @@ UNION ALL (SELECT 'cancel', wanted.reason, wanted.job, job.lease, job.claimer, j
   FROM jobs_cancellation AS wanted LEFT JOIN jobs_job AS job ON job.id = wanted.job ORDER BY wanted.job LIMIT 1000)"""
 
 FORGET = "DELETE FROM jobs_cancellation WHERE job = ANY(%s::uuid[])"
+
+
+def ordered(worker: int) -> Query:
+    """The query for what is wanted of that worker."""
+    return Query(ORDERS, (worker,))
 
 
 @dataclass
@@ -37,7 +43,10 @@ class Orders:
 
     def look(self, session: Session, worker: int) -> None:
         """Read them and carry them out."""
-        rows = session.run(Query(ORDERS, (worker,)), durable=False)
+        self.obey(session, session.run(ordered(worker), durable=False), worker)
+
+    def obey(self, session: Session, rows: list[Row], worker: int) -> None:
+        """Carry out what the rows of `ordered` say."""
         wish = next((row[1] for row in rows if row[0] == "wish"), "")
         self.paused = sorted(row[1] for row in rows if row[0] == "pause")
         self.board.paused = ALL_QUEUES if wish else "\n".join(self.paused)
@@ -52,7 +61,8 @@ class Orders:
             if lease is None:
                 over.append(job)  # it has ended, by itself or because it was told to
             elif owner is None:
-                session.run(Query(CANCEL, ([job], reason)))
+                cancelled(session.run(Query(CANCEL, ([job], reason))), reason)
+                self.board.wake_mover()
             elif owner == worker:
                 told.add((str(job), lease))
                 if (str(job), lease) not in self._told:

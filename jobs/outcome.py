@@ -36,6 +36,8 @@ class Happened(StrEnum):
     """Its whole worker is gone: counts as a crash, started or not."""
     HANDED_BACK = "handed_back"
     """Claimed and not started, or stopped by a shutdown: spends nothing."""
+    UNWANTED = "unwanted"
+    """Its condition said no: it is not called, and spends nothing."""
     CANCELLED = "cancelled"
     """A person has stopped it while it ran."""
     UNKNOWN = "unknown"
@@ -65,6 +67,8 @@ class Facts(Protocol):
     def max_attempts(self) -> int: ...
     @property
     def at_most_once(self) -> bool: ...
+    @property
+    def calls_back(self) -> bool: ...
 
 
 class Policy(Protocol):
@@ -113,6 +117,8 @@ class Outcome(NamedTuple):
     task: str
     queue: str
     ready_at: datetime | None
+    calls_back: bool = False
+    """Its row has callbacks, which an end of the job enqueues."""
 
 
 UNKNOWN_WAITS = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -158,6 +164,7 @@ def decide(
             job.task,
             job.queue,
             job.ready_at,
+            job.calls_back,
         )
     if happened is Happened.HANDED_BACK and started is not None and job.at_most_once:
         happened = Happened.LOST  # it ran, and nobody has seen how far it came
@@ -179,7 +186,7 @@ def decide(
             )
         if job.at_most_once or crashes >= settings.MAX_CRASHES:
             state = "dead"
-    elif happened is Happened.CANCELLED:
+    elif happened in (Happened.CANCELLED, Happened.UNWANTED):
         state = "cancelled"
     elif happened is Happened.UNKNOWN:
         state, delay = "scheduled", UNKNOWN_WAITS[min(job.lease, len(UNKNOWN_WAITS)) - 1]
@@ -200,6 +207,7 @@ def decide(
         job.task,
         job.queue,
         job.ready_at,
+        job.calls_back,
     )
 
 

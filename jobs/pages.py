@@ -20,15 +20,20 @@ from django.urls import URLPattern, path, reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from jobs.dashboard import counts, failures, filters, listing, state, story, trends
+from jobs.conf import jobs_settings
+from jobs.dashboard import block, counts, failures, filters, listing, schedules, state, story, trends
 from jobs.dashboard.failures import Group
 from jobs.dashboard.look import TooSlow
 from jobs.models import State
+from jobs.recipe import RENDER
 from outbox.admin import ReadOnlyAdmin
 
-TABS = ("overview", "jobs", "failures", "queues", "workers")
+TABS = ("overview", "jobs", "failures", "events", "schedules", "queues", "workers")
 
-LIVE = ("overview", "list", "job", "failures", "failure", "queues", "workers")
+LIVE = (
+    *("overview", "list", "job", "failures", "failure", "events", "event", "schedules", "schedule"),
+    *("queues", "workers"),
+)
 
 HIDDEN = "hidden: you lack the permission to see arguments and results"
 
@@ -73,7 +78,7 @@ class Pages(ReadOnlyAdmin):
             "overview",
             {
                 "title": "Jobs",
-                "needs": state.needs(by_state, queues, workers),
+                "needs": state.needs(by_state, queues, workers) + schedules.needs(jobs_settings().TICK_GRACE),
                 "counts": self._tabs(by_state),
                 "queues": queues,
                 "workers": workers,
@@ -128,6 +133,10 @@ class Pages(ReadOnlyAdmin):
             context["arguments"] = story.arguments_tree(told.job, told.task)
             result = getattr(told.job, "result", None)
             context["result"] = story.value_tree(result, told.task) if result is not None else None
+        if told.job is not None and told.job.task == RENDER:
+            context["renders"] = renders = block.block(told.job)
+            if renders.recipe is not None:
+                context["arguments"] = block.variables(context.get("arguments"))
         return self.show(request, "job", context)
 
     def history(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
@@ -202,7 +211,7 @@ class Pages(ReadOnlyAdmin):
             "live": page in LIVE,
             "every": EVERY,
             "tabs": TABS,
-            "tab": {"list": "jobs", "job": "jobs"}.get(page, page),
+            "tab": {"list": "jobs", "job": "jobs", "event": "events", "ask_replay": "events"}.get(page, page),
             "here": request.get_full_path(),
             "may": Permissions(request),
             **context,

@@ -1,10 +1,9 @@
 """The pump of a slot: it claims jobs, writes outcomes, and hands back what the slot cannot start soon.
 
-It alone uses the slot's own database connection. Outcomes and the next claim share one round trip, made by whoever has
-nothing better to do: the slot's main thread between two batches (no hand-over between threads, no fight for the GIL),
-and while that one is in a job, a second thread that minds what has ended and what waits. A lost connection loses
-nothing: outcomes are kept and written again, fenced, and from then on the slot claims under a new number, so that a
-claim whose answer was lost can be told apart and handed back by the keeper.
+It alone uses the slot's own database connection. Outcomes and the next claim share one round trip, made by the slot's
+main thread between two batches (no hand-over between threads, no fight for the GIL), and while that is in a job, by a
+second thread that minds what has ended and what waits. A lost connection loses nothing: outcomes are written again,
+fenced, and from then on the slot claims under a new number, so that a claim whose answer was lost can be told apart.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 import psycopg
@@ -46,7 +46,7 @@ SLOW = 0.5
 TOO_LONG_PASSING = 0.05
 """Seconds of a claim after which nothing is passed over any more: there are too many, and each is put off once."""
 
-SAFETY_POLL = 10.0
+SAFETY_POLL = 60.0
 """Seconds between two looks of an idle slot that nobody wakes; the keeper looks for all slots far more often."""
 
 
@@ -176,7 +176,7 @@ class Pump:
         if outcomes:
             return FLUSH_EVERY
         if leaving:
-            self.finished = self._nothing_left()
+            self.finished = not self._running() and self.written_out
             return FLUSH_EVERY
         return 0.1 if self.buffer else SAFETY_POLL
 
@@ -193,7 +193,9 @@ class Pump:
 
     def _wanted(self) -> int:
         """How many jobs to claim: never more than can be started soon."""
-        if self._dry or len(self.done) > 4 * MOST or self._must_be_alone():
+        # A job that was claimed alone stays alone in this slot's hands.
+        self._appetite.alone = self._appetite.alone and (bool(self.buffer) or self._running())
+        if self._dry or len(self.done) > 4 * MOST or self._appetite.alone:
             return 0
         self._appetite.paced(self.ran, self.worked)
         if ended := self.async_ended:
@@ -211,18 +213,9 @@ class Pump:
             return False
         return self._busy_for() > SLOW or (self.busy_since is None and time.monotonic() - self.moved_at > SLOW)
 
-    def _must_be_alone(self) -> bool:
-        """Whether a job that was claimed alone is in this slot's hands."""
-        appetite = self._appetite
-        appetite.alone = appetite.alone and (bool(self.buffer) or self._running())
-        return appetite.alone
-
     def _running(self) -> bool:
         with self.taking:
             return self.busy_since is not None or len(self.free_places) < self._places
-
-    def _nothing_left(self) -> bool:
-        return not self._running() and self.written_out
 
     # The exchange -------------------------------------------------------------------------------------------------
 
@@ -233,6 +226,7 @@ class Pump:
         queries = self._write(outcomes)
         passed_over = self._appetite.passed_over()
         if wanted:
+            self._announce()
             queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted, passed_over))
         began = time.monotonic()
         try:
@@ -243,6 +237,7 @@ class Pump:
         rows = results.pop() if wanted else []
         if passed_over and time.monotonic() - began > TOO_LONG_PASSING:
             self._appetite.pass_over_no_more()  # so many that to pass them over costs more than to put them off
+        self._child.backend = self._session.backend
         self._told(outcomes, None if sum(map(len, results)) == len(outcomes) else written(results))
         return self._took(read(rows, lanes)) if wanted else 0.0
 
@@ -265,13 +260,16 @@ class Pump:
                 self._kept.difference_update(outcome.id for outcome in outcomes)
                 self._child.keep(self._kept)
             self._board.wake_idle(sum(outcome.state == "ready" for outcome in outcomes))
-            if any(outcome.state == "retrying" for outcome in outcomes):
+            if any(outcome.state == "retrying" or outcome.calls_back for outcome in outcomes):
                 self._board.wake_mover()
 
     def _took(self, jobs: list[Claimed]) -> float:
         """Pass on what was claimed; without any, sleep until woken."""
         if jobs:
-            self._child.idle = False
+            if self._child.idle:
+                self._child.idle = False
+                if empty(self._waker):  # for a job that may not be among these: another is to look
+                    self._board.wake_idle(1)
             alone = self._appetite.had(jobs)
             if alone is not None and len(jobs) > 1:
                 self._unwritten += [
@@ -282,12 +280,15 @@ class Pump:
             self.moved_at = time.monotonic()
             self.buffer.extend(jobs)
             return 0.0
-        if self.busy_since is None and not self.buffer and not self._child.idle:
-            # Announce first, then look once more: what came in between the two wakes nobody.
-            self._child.idle = True
-            return 0.0
-        self._dry = True
+        # Not announced before this look: look once more, or what came in between the two would wake nobody.
+        self._dry = self._child.idle or not self._announce()
         return 0.0
+
+    def _announce(self) -> bool:
+        """Say that this slot has nothing to run, where that is so."""
+        if idle := self.busy_since is None and not self.buffer:
+            self._child.idle = True
+        return idle
 
     def _write_singly(self) -> None:
         """One of the outcomes cannot be stored as it is: write each alone, and that one without its texts, or as the
@@ -295,7 +296,7 @@ class Pump:
         while self._unwritten:
             outcome = self._unwritten[0]
             bare = outcome._replace(result=None, error="(what it said could not be stored)", traceback="")
-            end = bare._replace(state="dead", delay=0.0, error="(its outcome could not be stored)")
+            end = bare._replace(state="dead", delay=0.0, error="(its outcome could not be stored)", calls_back=False)
             for attempt in (outcome, bare, end):
                 try:
                     ids = written(self._session.run_all(self._write([attempt])))
@@ -311,15 +312,13 @@ class Pump:
 
     def _hand_back(self) -> None:
         """Give up what is claimed and not begun. Popping decides: whoever pops a job has it."""
-        while self.buffer:
-            try:
-                job = self.buffer.pop()
-            except IndexError:
-                return
-            self._unwritten.append(decide(job, Happened.HANDED_BACK, self._settings))
+        with suppress(IndexError):
+            while self.buffer:
+                self._unwritten.append(decide(self.buffer.pop(), Happened.HANDED_BACK, self._settings))
 
     def doubt(self) -> None:
         """After an error: what was on its way may or may not have arrived."""
+        self._child.idle = False  # nobody should count on it now
         if not self._session.connected:
             self._doubtful = True
 

@@ -1,4 +1,5 @@
-"""What is kept about jobs beside the jobs: counts, log lines, progress, pauses, and what people have done.
+"""What is kept about jobs beside the jobs: counts, log lines, progress, pauses, blocks of templates, and what people
+have done.
 
 None of these rows decides what runs but two: a queue's pause and a cancellation, which the keepers read once a second.
 Nothing here refers to a job by a foreign key: the rows of a job go when the job leaves the history.
@@ -130,3 +131,27 @@ class Note(models.Model):
 
     def __str__(self) -> str:
         return f"{self.deed} by {self.by}"
+
+
+class Block(models.Model):
+    """The source of a `{% background %}` block, signed. Jobs name it by its digest.
+
+    The digest is not unique: two requests that write the same block at once never wait for each other, and it does not
+    matter which of the rows a worker finds.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the recipe.")
+    signature = models.CharField(max_length=64, help_text="HMAC of the recipe with SECRET_KEY.")
+    recipe = models.TextField(help_text="JSON text: source, libraries, engine, where it stands.")
+    written_at = models.DateTimeField(db_default=Now())
+    looked_at = models.DateTimeField(db_default=Now(), help_text="When retention last asked who names it.")
+    used_at = models.DateTimeField(db_default=Now(), help_text="When a job was last known to name it.")
+
+    class Meta:
+        verbose_name = "background block"
+        default_permissions = ()
+        indexes = [models.Index(fields=["digest"], name="jobs_block_digest")]
+
+    def __str__(self) -> str:
+        return self.digest[:12]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jobs.conf import jobs_settings
+from jobs.consume import redacted_for
 from jobs.tasks import Task
 
 HIDDEN = "•••"
@@ -44,9 +45,14 @@ def redacted_call(
     args: list[Any], kwargs: dict[str, Any], task: Task[Any, Any] | None
 ) -> tuple[list[Any], dict[str, Any]]:
     """Arguments with their secrets hidden."""
-    names = task.redact if task is not None else ()
+    names = names_of(task)
     shown = [HIDDEN if is_secret(name, names) else redacted(value, names) for name, value in named(args, task)]
     return shown, redacted(kwargs, names)
+
+
+def names_of(task: Task[Any, Any] | None) -> tuple[str, ...]:
+    """What a task hides, and what the events that it consumes hide."""
+    return (*task.redact, *redacted_for(task.name)) if task is not None else ()
 
 
 def restored(edited: Any, before: Any) -> Any:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import count
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -37,7 +37,7 @@ STRAYS_EVERY = 5
 """Looks between two for jobs whose worker was buried by somebody who then died himself."""
 
 FACTS = """id, task, lease, claimer, attempts, crashes, max_attempts, at_most_once, queue, priority, source_name,
-  idempotency_key, depth, ready_at"""
+  idempotency_key, depth, ready_at, callbacks IS NOT NULL"""
 
 OF_VERDICT = f"SELECT {FACTS} FROM jobs_job WHERE id = ANY(%s::uuid[]) AND state = 'running' AND worker = %s"
 
@@ -82,6 +82,7 @@ class Held(NamedTuple):
     idempotency_key: str
     depth: int
     ready_at: datetime | None
+    calls_back: bool
 
 
 def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: JobsSettings) -> None:
@@ -97,30 +98,28 @@ def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: J
     )
 
 
-Look: TypeAlias = tuple[Sequence[int], Sequence[UUID]]
-"""The board as it was at one moment: the numbers of its slots, and the jobs in their hands."""
-
-
 def hand_back_left_over(
-    session: Session,
-    claimers: Sequence[int],
-    running: Sequence[UUID],
-    worker: int,
-    settings: JobsSettings,
-    again: Callable[[], Look | None] | None = None,
+    session: Session, claimers: Sequence[int], running: Sequence[UUID], worker: int, settings: JobsSettings
 ) -> int:
-    """Hand back this worker's rows that no slot on the board has: claims whose answer was lost, jobs of the dead.
-
-    `again` looks at the board once more, after the rows were read: a slot that has taken its number and claimed since
-    the first look is on it then. It answers None where nobody may be judged now.
-    """
-    held = read(session.run(Query(LEFT_OVER, (worker, list(claimers), list(running)))))
-    if held and again is not None:
-        if (look := again()) is None:
-            return 0
-        held = [job for job in held if job.claimer not in look[0] and job.id not in look[1]]
-    _write(session, [decide(job, Happened.HANDED_BACK, settings) for job in held], worker)
+    """Hand back this worker's rows that no slot on the board has: claims whose answer was lost, jobs of the dead."""
+    held = read(session.run(left_over(worker, claimers, running)))
+    hand_back(session, held, worker, settings)
     return len(held)
+
+
+def left_over(worker: int, claimers: Sequence[int], running: Sequence[UUID]) -> Query:
+    """The query for those rows; read its rows with `read`."""
+    return Query(LEFT_OVER, (worker, list(claimers), list(running)))
+
+
+def hand_back(session: Session, held: Sequence[Held], worker: int, settings: JobsSettings) -> None:
+    """Give them to other slots, nothing charged."""
+    _write(session, [decide(job, Happened.HANDED_BACK, settings) for job in held], worker)
+
+
+def silent(worker: int, settings: JobsSettings) -> Query:
+    """The query for the other workers whose heartbeat is old."""
+    return Query(SILENT, (settings.DEAD_AFTER, worker))
 
 
 class Watch:
@@ -136,9 +135,12 @@ class Watch:
 
     def look(self, session: Session, worker: int, settings: JobsSettings) -> list[str]:
         """One look; returns the names of the workers buried now."""
+        return self.judge(session, session.run(silent(worker, settings)), settings)
+
+    def judge(self, session: Session, quiet: list[Row], settings: JobsSettings) -> list[str]:
+        """The same with the rows of `silent` at hand."""
         now = time.monotonic()
-        silent = session.run(Query(SILENT, (settings.DEAD_AFTER, worker)))
-        seen = {number: (beat, name) for number, beat, name in silent}
+        seen = {number: (beat, name) for number, beat, name in quiet}
         self._seen = {
             number: self._seen[number] if self._seen.get(number, (None,))[0] == beat else (beat, now)
             for number, (beat, _) in seen.items()

@@ -40,3 +40,8 @@ def checker(
             raise InvalidArguments(f"{name}{signature} cannot be called like this: {error}.") from None
 
     return check
+
+
+def wants_context(func: Callable[..., Any]) -> bool:
+    """Whether a condition is to be given the JobContext before the arguments: its first parameter is `context`."""
+    return next(iter(inspect.signature(func).parameters), None) == "context"

@@ -16,7 +16,9 @@ import time
 import traceback
 from typing import Any
 
+from jobs.afterwards import afterwards
 from jobs.aio import AsyncSide, Placed
+from jobs.announce import drain
 from jobs.atomic import execute_atomic
 from jobs.board import Board
 from jobs.claim import Claimed, Lanes
@@ -61,6 +63,7 @@ class Slot:
         prepare_connections(self._name, self._settings.CONN_MAX_AGE)
         listen(self._settings)
         notebook.ring = self._pump.ring
+        afterwards.begin(lambda: self._board.worker, tidy_connections)
         signal.signal(signal.SIGTERM, self._at_limit)
         pump = self._pump
         minding = threading.Thread(target=self._mind, name="jobs-pump", daemon=True)
@@ -70,7 +73,9 @@ class Slot:
         except TimeLimit:
             self._park()
         pump.close()
+        drain()
         minding.join(5)
+        afterwards.end()
         return 0
 
     def _mind(self) -> None:
@@ -120,6 +125,8 @@ class Slot:
         outcome: Outcome | None
         if task.atomic:
             outcome = execute_atomic(job, task, self._settings, started, self._board.worker)
+            if job.calls_back and outcome is None:
+                self._board.wake_mover()
         else:
             outcome = execute(job, task, self._settings, started)
         tidy_connections()

@@ -7,27 +7,30 @@ here is the caller's rollback: there is no job.
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
+from jobs.callback import Callback
 from jobs.conf import jobs_settings
-from jobs.context import JobContext, current
-from jobs.envelope import VERSION, check_json, dumps, pack_body
-from jobs.errors import InvalidArguments, InvalidOption, PayloadTooLarge, TooDeep
+from jobs.context import JobContext
+from jobs.draft import Call, draft, draft_many, headers_of
+from jobs.envelope import dumps
+from jobs.errors import InvalidOption
 from jobs.handle import JobHandle
-from jobs.ids import id_for_key, new_id
+from jobs.ids import new_id
+from jobs.keys import Identity, identify, require_key
 from jobs.options import (
     UNSET,
     Unset,
+    changed,
     check_attempts,
     check_database,
     check_key,
@@ -35,20 +38,13 @@ from jobs.options import (
     check_run_after,
     check_source_name,
     check_timeout,
-    delay_seconds,
-    priority_number,
+    check_until,
 )
-from jobs.origin import origin, request
-from jobs.signature import checker
+from jobs.signature import checker, wants_context
 from outbox.write import Draft, write, write_many
-
-logger = logging.getLogger("jobs")
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-Call = tuple[Any, ...] | Mapping[str, Any]
-"""One call for `enqueue_many`: a tuple of positional arguments, or a dict of keyword arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +83,15 @@ class Task(Generic[P, R]):
     run_after: datetime | None = None
     database: str | None = None
     idempotency_key: str | None = None
+    unique_for: float | None = None
+    """Seconds that the idempotency key holds, from when its job is accepted; None is `JOBS["KEEP_KEYS"]`."""
+    until: str | None = None
+    """"finished": the idempotency key holds as long as its job has not ended."""
+    on_success: Callback | None = None
+    on_failure: Callback | None = None
+    on_complete: Callback | None = None
+    only_if: Callable[..., Any] | None = None
+    """Asked by the worker just before it would call the function; where it says no, the job is cancelled."""
 
     def __post_init__(self) -> None:
         check_queue(self.queue_name)
@@ -96,11 +101,17 @@ class Task(Generic[P, R]):
         check_run_after(self.run_after)
         check_database(self.database)
         check_key(self.idempotency_key)
+        check_until(self.until, self.unique_for)
         if self.atomic and self.database not in (None, jobs_settings().DATABASE):
             raise InvalidOption(
                 f"{self.name} is atomic: its jobs cannot be written to database={self.database!r}, since it commits on"
                 f" the queue's database ({jobs_settings().DATABASE!r}). Leave database= out, or atomic=True."
             )
+
+    do_not_call_in_templates: ClassVar[bool] = True  # a template would call whatever can be called
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"{self.name} is a task: .enqueue(...) runs it in a worker, .call(...) runs it here and now.")
@@ -108,6 +119,15 @@ class Task(Generic[P, R]):
     @cached_property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.func)
+
+    @cached_property
+    def calls_back(self) -> bool:
+        return bool(self.on_success or self.on_failure or self.on_complete)
+
+    @property
+    def has_window(self) -> bool:
+        """Whether its keys hold for a time of their own."""
+        return self.unique_for is not None or self.until is not None
 
     def using(
         self,
@@ -120,40 +140,36 @@ class Task(Generic[P, R]):
         source_name: str | Unset = UNSET,
         database: str | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        unique_for: float | timedelta | Unset | None = UNSET,
+        until: str | Unset | None = UNSET,
+        on_success: Callback | Task[..., Any] | Unset | None = UNSET,
+        on_failure: Callback | Task[..., Any] | Unset | None = UNSET,
+        on_complete: Callback | Task[..., Any] | Unset | None = UNSET,
     ) -> Task[P, R]:
         """A copy with other options for the jobs enqueued through it; what is not given stays.
 
-        `delay` is minutes or a timedelta, `run_after` an aware datetime; the one replaces the other.
+        `delay` is minutes or a timedelta, `run_after` an aware datetime; the one replaces the other. `unique_for`
+        (seconds or a timedelta) or `until="finished"`: how long the idempotency key holds. `on_success`, `on_failure`,
+        `on_complete`: a task, or one with arguments (`task.callback(...)`), None for none.
         Raises InvalidOption for a value that cannot be taken.
         """
-        changed: dict[str, Any] = {
-            name: value
-            for name, value in (
-                ("max_attempts", max_attempts),
-                ("queue_name", queue_name),
-                ("source_name", source_name),
-                ("database", database),
-                ("idempotency_key", idempotency_key),
-            )
-            if value is not UNSET
-        }
-        if not isinstance(priority, Unset):
-            changed["priority"] = priority_number(priority)
-        if not isinstance(delay, Unset):
-            changed |= {"delay": delay_seconds(delay), "run_after": None}
-        if not isinstance(run_after, Unset):
-            if run_after is not None and not isinstance(delay, Unset):
-                raise InvalidOption("delay= and run_after= were both given: give one of the two.")
-            changed |= {"run_after": run_after, "delay": 0.0}
-        return replace(self, **changed)
+        return replace(self, **changed({name: value for name, value in locals().items() if name != "self"}))
+
+    def callback(self, /, *args: Any, **kwargs: Any) -> Callback:
+        """This task with fixed arguments, for `on_success=`, `on_failure=` and `on_complete=` of another.
+
+        A function with a parameter `ended` gets what became of that other job there: see `Ended`. Raises
+        InvalidArguments or InvalidOption for a callback that could never run.
+        """
+        return Callback(self, args, kwargs)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Write one job in the caller's transaction; returns its handle with the id at once.
 
         Raises InvalidArguments (or its kind PayloadTooLarge), TooDeep, or an OutboxError; then nothing is written.
         """
-        draft = self._draft(args, kwargs, self.idempotency_key)
-        return JobHandle(draft.uid, self, write(draft, database=self.database))
+        made = draft(self, args, kwargs, self._identity())
+        return JobHandle(made.uid, self, write(made, database=self.database))
 
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """`enqueue` for async code. It runs where Django's async ORM runs, so it shares that thread's transaction."""
@@ -167,19 +183,11 @@ class Task(Generic[P, R]):
         Each call is a tuple of positional arguments or a dict of keyword arguments. `idempotency_keys` gives one key
         for each call. Raises as `enqueue` does, naming the call.
         """
-        calls = list(calls)
-        if self.idempotency_key is not None:
-            raise InvalidOption("One idempotency_key for many calls is one job: give idempotency_keys=[...] instead.")
-        if isinstance(idempotency_keys, str):
-            raise InvalidOption("idempotency_keys= is one str: give a list with one key for each call.")
-        keys = [None] * len(calls) if idempotency_keys is None else list(idempotency_keys)
-        if len(keys) != len(calls):
-            raise InvalidOption(f"idempotency_keys has {len(keys)} keys for {len(calls)} calls: give one for each.")
-        drafts = [self._nth_draft(n, call, key) for n, (call, key) in enumerate(zip(calls, keys, strict=True))]
+        drafts = draft_many(self, list(calls), idempotency_keys)
         if not drafts:
             return []
         alias = write_many(drafts, database=self.database)
-        return [JobHandle(draft.uid, self, alias) for draft in drafts]
+        return [JobHandle(each.uid, self, alias) for each in drafts]
 
     async def aenqueue_many(
         self, calls: Iterable[Call], *, idempotency_keys: Iterable[str] | None = None
@@ -187,9 +195,14 @@ class Task(Generic[P, R]):
         """`enqueue_many` for async code."""
         return await sync_to_async(self.enqueue_many)(calls, idempotency_keys=idempotency_keys)
 
+    def draft(self, args: Sequence[Any], kwargs: Mapping[str, Any], key: str | None = None) -> Draft:
+        """What `enqueue` would write, checked and packed, for somebody who writes it otherwise; `key` replaces the
+        task's own idempotency key."""
+        return draft(self, args, kwargs, self._identity() if key is None else identify(self, [key])[0])
+
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now: no job, no retry, no limit."""
-        return self.run_with(self._context(new_id(), 1), args, kwargs)
+        return self.run_with(self.context(new_id()), args, kwargs)
 
     def run_with(self, context: JobContext, args: Sequence[Any], kwargs: Mapping[str, Any]) -> R:
         """`call` as the job that the context describes."""
@@ -201,7 +214,7 @@ class Task(Generic[P, R]):
 
     async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """`call` for async code."""
-        context = self._context(new_id(), 1)
+        context = self.context(new_id())
         if not self.is_async:
             return await sync_to_async(self.run_with)(context, args, kwargs)
         given = (context, *args) if self.takes_context else args
@@ -213,10 +226,11 @@ class Task(Generic[P, R]):
         handle.refresh()
         return handle
 
-    def _context(self, job_id: UUID, attempt: int) -> JobContext:
+    def context(self, job_id: UUID, attempt: int = 1) -> JobContext:
+        """The context of a job that nobody has enqueued."""
         return JobContext(
             job_id,
-            self.idempotency_key or "",
+            self.idempotency_key or "" if not self.has_window else "",
             attempt,
             self.max_attempts,
             self.name,
@@ -228,75 +242,26 @@ class Task(Generic[P, R]):
 
     @cached_property
     def check_call(self) -> Callable[[Sequence[Any], Mapping[str, Any]], None]:
-        return checker(self.func, self.name, skip_first=self.takes_context)
+        """Raises InvalidArguments for arguments that the function, or its condition, cannot be called with."""
+        check = checker(self.func, self.name, skip_first=self.takes_context)
+        if self.only_if is None:
+            return check
+        condition = checker(self.only_if, f"only_if of {self.name}", skip_first=wants_context(self.only_if))
+
+        def check_both(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            check(args, kwargs)
+            condition(args, kwargs)
+
+        return check_both
 
     @cached_property
-    def _headers(self) -> str:
+    def fixed_headers(self) -> str:
         """The headers that are the same for every job, as the start of a JSON object."""
-        same: dict[str, Any] = {
-            "v": VERSION,
-            "task": self.name,
-            "queue": self.queue_name,
-            "priority": self.priority,
-            "max_attempts": self.max_attempts,
-        }
-        if self.version != 1:
-            same["version"] = self.version
-        if self.at_most_once:
-            same["at_most_once"] = True
-        if self.source_name:
-            same["source_name"] = self.source_name
-        if self.delay:
-            same["delay"] = self.delay
-        if self.run_after is not None:
-            same["run_after"] = self.run_after.isoformat()
-        return dumps(same)[:-1]
+        return dumps(headers_of(self))[:-1]
 
-    def _nth_draft(self, n: int, call: Call, key: str | None) -> Draft:
-        try:
-            check_key(key)
-            if isinstance(call, tuple):
-                return self._draft(call, {}, key)
-            if isinstance(call, Mapping):
-                return self._draft((), call, key)
-        except (InvalidArguments, InvalidOption) as error:
-            raise type(error)(f"Call {n} of enqueue_many: {error}") from error
-        raise InvalidArguments(
-            f"Call {n} of enqueue_many is a {type(call).__name__}: give a tuple of positional arguments,"
-            " such as (order.id,), or a dict of keyword arguments."
-        )
-
-    def _draft(self, args: Sequence[Any], kwargs: Mapping[str, Any], key: str | None) -> Draft:
-        self.check_call(args, kwargs)
-        problem = check_json(list(args), "args") or (check_json(dict(kwargs), "kwargs") if kwargs else None)
-        if problem is not None:
-            raise InvalidArguments(f"{self.name}: {problem}.")
-        body = pack_body(args, kwargs)
-        self._check_size(len(body) if body.isascii() else len(body.encode()))
-        headers = self._headers
-        uid = new_id()
-        if key is not None:
-            uid = id_for_key(self.name, key)
-            headers += f',"key":{dumps(key)}'
-        parent = current.get()
-        if parent is not None:
-            depth = parent.depth + 1
-            if depth > jobs_settings().MAX_DEPTH:
-                raise TooDeep(
-                    f"{self.name} would be job {depth} in a chain of jobs that enqueue jobs;"
-                    f' JOBS["MAX_DEPTH"] is {jobs_settings().MAX_DEPTH}. A chain without an end? Else raise the limit.'
-                )
-            headers += f',"parent":"{parent.job_id}","depth":{depth}'
-        if request.get() is not None:
-            headers += f',"origin":{dumps(origin())}'
-        return Draft(uid, headers + "}", body)
-
-    def _check_size(self, size: int) -> None:
-        settings = jobs_settings()
-        if size > settings.MAX_PAYLOAD:
-            raise PayloadTooLarge(
-                f'{self.name}: the arguments are {size:,} bytes of JSON; JOBS["MAX_PAYLOAD"] is'
-                f" {settings.MAX_PAYLOAD:,}. Pass an id or a file name instead of the data."
-            )
-        if size > settings.WARN_PAYLOAD:
-            logger.warning("%s: the arguments are %s bytes of JSON; pass an id or a file name", self.name, f"{size:,}")
+    def _identity(self) -> Identity | None:
+        if self.idempotency_key is not None:
+            return identify(self, [self.idempotency_key])[0]
+        if self.has_window:
+            require_key(self)
+        return None

@@ -21,9 +21,10 @@ class TransactionRequired(OutboxError):
 class OutboxMissing(OutboxError):
     """The database the message should be written to has no outbox table."""
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, app: str = "outbox") -> None:
+        what = "outbox table" if app == "outbox" else f"table of {app} for this"
         super().__init__(
-            f"The database {alias!r} has no outbox table. Run `manage.py migrate outbox --database {alias}`, or name"
+            f"The database {alias!r} has no {what}. Run `manage.py migrate {app} --database {alias}`, or name"
             " another database with using(database=...)."
         )
 

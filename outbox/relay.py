@@ -54,6 +54,8 @@ class Delivery(NamedTuple):
 
     queries: list[Query]
     rejected: list[tuple[Written, str]]
+    later: bool = False
+    """Some of it is not for now: whoever looks after what falls due should look when."""
 
 
 Deliver = Callable[[list[Written]], Delivery]
@@ -78,6 +80,8 @@ class Moved(NamedTuple):
 
     delivered: int
     set_aside: int
+    later: bool = False
+    """Some of the delivered is not for now."""
 
     @property
     def total(self) -> int:
@@ -112,7 +116,7 @@ def _move(session: Session, deliver: Deliver, batch: int) -> Moved:
         if delivery.rejected:
             connection.execute(*set_aside(delivery.rejected))
     _tell(delivery.rejected)
-    return Moved(len(taken) - len(delivery.rejected), len(delivery.rejected))
+    return Moved(len(taken) - len(delivery.rejected), len(delivery.rejected), delivery.later)
 
 
 def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
@@ -121,6 +125,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
     In the order of their ids, which is the order in which a destination takes its locks for a whole batch.
     """
     rejected: list[tuple[Written, str]] = []
+    later = False
     with session.transaction(durable=False, pipelined=False) as connection:
         taken = read(connection.execute(MOVE, (batch,)))
         for message in sorted(taken, key=attrgetter("uid")):
@@ -130,6 +135,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
                     for query in delivery.queries:
                         connection.execute(query.sql, query.params)
                 rejected += delivery.rejected
+                later = later or delivery.later
             except (psycopg.DataError, psycopg.IntegrityError) as error:
                 rejected.append((message, describe(error)))
             except psycopg.Error:
@@ -139,7 +145,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
         if rejected:
             connection.execute(*set_aside(rejected))
     _tell(rejected)
-    return Moved(len(taken) - len(rejected), len(rejected))
+    return Moved(len(taken) - len(rejected), len(rejected), later)
 
 
 def read(cursor: psycopg.Cursor[Row]) -> list[Written]:

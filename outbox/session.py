@@ -12,7 +12,7 @@ import os
 import random
 import select
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -45,11 +45,13 @@ Run: TypeAlias = Callable[[Query], list[Row]]
 
 # Plans must not depend on statistics: a table that was filled in bulk and never analysed looks tiny or empty to the
 # planner, which then prefers to scan or sort it whole. With these off, each verb keeps the one plan it was written
-# for. synchronous_commit is only ever raised: a role with it off must not lose a claim or an outcome.
+# for, so it need not be planned anew for other values. synchronous_commit is only ever raised: a role with it off must
+# not lose a claim or an outcome.
 SETTINGS = """SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
  set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true),
  set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
- set_config('jit', 'off', true), set_config('statement_timeout', %s, true), set_config('lock_timeout', '0', true),
+ set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+ set_config('statement_timeout', %s, true), set_config('lock_timeout', '0', true),
  set_config('synchronous_commit', CASE WHEN %s THEN
    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END
    ELSE 'off' END, true)"""
@@ -218,18 +220,27 @@ class Session:
         if self.connected:
             self.connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
-    def wait(self, seconds: float, *fds: int) -> bool:
-        """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified."""
+    def wait(self, seconds: float, *fds: int, besides: Collection[int] = ()) -> bool:
+        """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified.
+
+        `besides` are the server processes whose notifications say nothing new.
+        """
         if not self._channels:
             wait_readable(fds, seconds)
             return False
-        if not self._notified():  # one that came with the answer to a statement is no longer on the socket
+        if not self._notified(besides):  # one that came with the answer to a statement is no longer on the socket
             wait_readable((*fds, self.connection.fileno()), seconds)
-            return self._notified()
+            return self._notified(besides)
         return True
 
-    def _notified(self) -> bool:
-        return any(True for _ in self.connection.notifies(timeout=0))
+    def _notified(self, besides: Collection[int]) -> bool:
+        # All of them are taken, or the next wait would end at once.
+        return sum(notify.pid not in besides for notify in self.connection.notifies(timeout=0)) > 0
+
+    @property
+    def backend(self) -> int:
+        """The server's process for this connection, as its notifications name it; 0 without one."""
+        return self._connection.info.backend_pid if self.connected and self._connection is not None else 0
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

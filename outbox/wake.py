@@ -23,7 +23,7 @@ CHANNEL = "outbox_written"
 
 WAKE = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT"
 
-QUIET_FOR = 0.02
+QUIET_FOR = 0.005
 """Seconds in which one process wakes the relay at most once: bursts need one wake-up, not thousands."""
 
 _woken_at: dict[str, float] = {}

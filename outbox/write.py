@@ -41,9 +41,8 @@ def write(draft: Draft, *, database: str | None = None) -> str:
     OutboxMissing where the table is not migrated.
     """
     alias = alias_for(database)
-    connection = connections[alias]
-    _require_transaction(connection)
-    with _missing_table(alias), connection.cursor() as cursor:
+    require_transaction(alias)
+    with missing_table(alias), connections[alias].cursor() as cursor:
         cursor.execute(INSERT, draft)
     wake_after_commit(alias)
     return alias
@@ -53,8 +52,8 @@ def write_many(drafts: Iterable[Draft], *, database: str | None = None) -> str:
     """Write all of them or none, as fast as the database takes them; otherwise like `write`."""
     alias = alias_for(database)
     connection = connections[alias]
-    _require_transaction(connection)
-    with transaction.atomic(using=alias, savepoint=False), _missing_table(alias), connection.cursor() as cursor:
+    require_transaction(alias)
+    with transaction.atomic(using=alias, savepoint=False), missing_table(alias), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             connection.validate_no_broken_transaction()
             with connection.wrap_database_errors, cursor.cursor.copy(COPY) as copy:
@@ -71,26 +70,29 @@ def alias_for(database: str | None) -> str:
     if database is not None:
         return database
     open_ones = [
-        connection.alias for connection in connections.all(initialized_only=True) if _in_transaction(connection)
+        connection.alias for connection in connections.all(initialized_only=True) if in_transaction(connection)
     ]
     return open_ones[0] if len(open_ones) == 1 else router.db_for_write(Message)
 
 
-def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether what is written now commits with something else: in `atomic`, or in a transaction driven by hand."""
     return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 
 
-def _require_transaction(connection: BaseDatabaseWrapper) -> None:
-    if outbox_settings().REQUIRE_TRANSACTION and not _in_transaction(connection):
-        raise TransactionRequired(connection.alias)
+def require_transaction(alias: str) -> None:
+    """Raise TransactionRequired outside a transaction, where the settings want one."""
+    if outbox_settings().REQUIRE_TRANSACTION and not in_transaction(connections[alias]):
+        raise TransactionRequired(alias)
 
 
 @contextmanager
-def _missing_table(alias: str) -> Iterator[None]:
+def missing_table(alias: str, app: str = "outbox") -> Iterator[None]:
+    """Say which app is not migrated where a table is not there."""
     try:
         yield
     except ProgrammingError as error:
         cause: Any = error.__cause__
         if getattr(cause, "sqlstate", None) == UNDEFINED_TABLE:
-            raise OutboxMissing(alias) from error
+            raise OutboxMissing(alias, app) from error
         raise

@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "outbox",
     "jobs",
     "project.shop",
+    "project.recipes",
 ]
 
 MIDDLEWARE = [
@@ -81,6 +82,12 @@ DEFAULT_FROM_EMAIL = "shop@example.com"
 
 # The supplier of the demo shop is a page of the same site.
 SUPPLIER_URL = env.str("SUPPLIER_URL", default="http://127.0.0.1:8000/supplier/")
+# And so is its bank, which is asked for exchange rates.
+RATES_URL = env.str("RATES_URL", default="http://127.0.0.1:8000/rates/")
+# So are the bank and the warehouse of the recipes.
+BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8000/recipes/rates/")
+WAREHOUSE_URL = env.str("WAREHOUSE_URL", default="http://127.0.0.1:8000/recipes/hook/")
+REPORTS_TO = env.str("REPORTS_TO", default="owner@example.com")
 
 OUTBOX: dict[str, object] = {}
 JOBS: dict[str, object] = {}

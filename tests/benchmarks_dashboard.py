@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 import time
+from contextlib import nullcontext
 from typing import Any
 
 READY = """INSERT INTO jobs_job (id, task, queue, priority, state, source_name, arguments, max_attempts, attempts,
@@ -125,10 +126,11 @@ def main() -> None:
     parser.add_argument("--dead", type=int, default=5_000)
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--here", action="store_true", help="In the empty database that DATABASE_URL names.")
     given = parser.parse_args()
     from tests.support.database import a_database
 
-    with a_database("benchmarks"):
+    with nullcontext() if given.here else a_database("benchmarks"):
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
         import django
 

@@ -10,7 +10,7 @@ import factory
 from django.utils import timezone
 
 from jobs.ids import new_id
-from jobs.models import Attempt, FinishedJob, Job, Key, LogLine, Note, Progress, Queue, Stat, Worker
+from jobs.models import Attempt, Event, FinishedJob, Job, Key, LogLine, Note, Progress, Queue, Schedule, Stat, Worker
 from outbox.models import Message, SetAsideMessage
 
 
@@ -155,6 +155,16 @@ class NoteFactory(factory.django.DjangoModelFactory[Note]):
     reason = "it is mended"
 
 
+class EventFactory(factory.django.DjangoModelFactory[Event]):
+    class Meta:
+        model = Event
+
+    id = factory.LazyFunction(new_id)
+    type = "tests.placed"
+    payload = '{"order":1}'
+    published_at = factory.LazyFunction(timezone.now)
+
+
 class QueueFactory(factory.django.DjangoModelFactory[Queue]):
     class Meta:
         model = Queue
@@ -162,6 +172,19 @@ class QueueFactory(factory.django.DjangoModelFactory[Queue]):
     name = "mail"
     by = "anna"
     reason = "the provider is down"
+
+
+class ScheduleFactory(factory.django.DjangoModelFactory[Schedule]):
+    """Made in admin, each minute, due in half a minute."""
+
+    class Meta:
+        model = Schedule
+
+    id = factory.LazyFunction(new_id)
+    name = factory.Sequence(lambda n: f"schedule-{n}")
+    task = "tests.tasks.noop"
+    every = timedelta(minutes=1)
+    next_at = factory.LazyFunction(lambda: timezone.now() + timedelta(seconds=30))
 
 
 def in_home(job_id: uuid.UUID) -> list[str]:

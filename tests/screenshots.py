@@ -21,6 +21,7 @@ LOOKS = {"light": (False, 1280), "dark": (True, 1280), "phone": (False, 390), "p
 
 def pages(jobs: dict[str, UUID]) -> dict[str, str]:
     from tests.support.dashboard import at
+    from tests.support.sample import NIGHTLY
 
     return {
         "overview": at("changelist") + "?span=6h",
@@ -30,6 +31,11 @@ def pages(jobs: dict[str, UUID]) -> dict[str, str]:
         "running-job": at("change", jobs["running"]),
         "failures": at("failures"),
         "failure": f"{at('failure')}?exception=httpx.ConnectTimeout&frame=shop/tasks.py in ask_supplier",
+        "schedules": at("schedules"),
+        "schedule": at("schedule", NIGHTLY),
+        "schedule-form": at("new_schedule"),
+        "events": at("events"),
+        "event": at("event", jobs["event"]),
         "queues": at("queues"),
         "workers": at("workers"),
         "edit": at("edit", jobs["dead"]),
@@ -49,6 +55,10 @@ def take(driver: Any, address: str, jobs: dict[str, UUID], only: list[str]) -> N
                 driver.execute_script("document.activeElement.blur()")
                 picture(driver, IMG / f"{name}-{look}.png")
                 print(f"{name}-{look}.png")
+        if not only or "ask-replay" in only:
+            driver.get(address + pages(jobs)["event"])
+            driver.find_element("css selector", "button[value=ask]").click()
+            picture(driver, IMG / f"ask-replay-{look}.png")
         if not only or "ask" in only:
             driver.get(address + pages(jobs)["failure"])
             driver.find_element("css selector", "button[value=requeue]").click()
@@ -62,6 +72,7 @@ def main(only: list[str]) -> None:
 
     with a_database("screenshots"):
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+        os.environ.setdefault("TEST_JOBS", '{"SCHEDULES": true}')
         django.setup()
         from django.contrib.auth.models import User
         from django.core.management import call_command

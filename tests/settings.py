@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 
 from project.settings import *  # noqa: F403
 from project.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
@@ -22,6 +23,24 @@ OUTBOX: dict[str, object] = json.loads(os.environ.get("TEST_OUTBOX", "{}"))
 JOBS: dict[str, object] = {
     "QUEUES": ["default", "mail", "reports"],
     "MAX_ATTEMPTS_LIMIT": 10,
+    "SCHEDULES": False,  # a test that wants the demo shop's to run says so
     **json.loads(os.environ.get("TEST_JOBS", "{}")),
 }
 LOGGING = {"version": 1, "disable_existing_loggers": False}
+
+OURS = {"BACKEND": "jobs.backend.JobsBackend", "QUEUES": ["default", "mail"]}
+TASKS: dict[str, dict[str, object]] = {}
+if find_spec("django.tasks") or find_spec("django_tasks"):
+    package = "django.tasks" if find_spec("django.tasks") else "django_tasks"
+    TASKS = {
+        "default": {**OURS, "OPTIONS": {"MODULES": os.environ.get("TEST_MODULES", "").split()}},
+        "eager": {**OURS, "MAX_ATTEMPTS": 3, "BACKOFF": 0, "OPTIONS": {"TIMEOUT": 30}},
+        "immediate": {"BACKEND": f"{package}.backends.immediate.ImmediateBackend", "QUEUES": ["default", "mail"]},
+        "dummy": {"BACKEND": f"{package}.backends.dummy.DummyBackend", "QUEUES": ["default", "mail"]},
+    }
+    if another := os.environ.get("TEST_DEFAULT_BACKEND"):  # for a comparison of backends
+        TASKS["default"] = {"BACKEND": another, "QUEUES": ["default", "mail"]}
+    if find_spec("django_tasks_db"):
+        INSTALLED_APPS += ["django_tasks_db"]
+    if package == "django_tasks":
+        INSTALLED_APPS += ["django_tasks"]

@@ -10,10 +10,11 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 from django.db import connection
 
-from jobs import JobContext, task
+from jobs import GiveUp, JobContext, consumer, event, task
 from jobs.declare import registry
 from tests.models import Effect
 from tests.support.side_file import append
@@ -251,6 +252,38 @@ async def async_effect_once(note: str) -> None:
     await Effect.objects.aget_or_create(note=note)
 
 
+# What is called back, and what asks first.
+
+
+@task
+def tell_end(mark: str, *, ended: dict[str, object]) -> None:
+    append(f"{mark} {ended['job_id']} {ended['outcome']} {ended['result']}")
+
+
+@task(timeout=0.3, max_attempts=2, backoff=0, takes_context=True, on_complete=tell_end.callback("ended"))
+def end_somehow(context: JobContext, how: str) -> str:
+    """Ends in every way there is, some of them only after a kill."""
+    if how == "hangs":
+        time.sleep(3600)
+    if how == "kills" or (how == "kills once" and context.lease == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "fails" or (how == "fails once" and context.attempt == 1):
+        raise ValueError("no")
+    if how == "gives up":
+        raise GiveUp("no")
+    return how
+
+
+def still_wanted(mark: str) -> bool:
+    append(f"{mark} asked")
+    return not Effect.objects.filter(note=mark).exists()
+
+
+@task(only_if=still_wanted, on_complete=tell_end.callback("reminder"))
+def remind(mark: str) -> None:
+    append(f"{mark} reminded")
+
+
 from tests.benchmarks import tasks as timed  # noqa: E402, F401  and those that are timed
 
 # A worker of an older release: it knows none of these tasks, or an older version of one.
@@ -266,4 +299,48 @@ if os.environ.get("TEST_OLD_RELEASE"):
     registry["tests.tasks.renamed_argument"] = replace(renamed_argument, version=1, func=lambda text: 0, upgrade={})
 
 
+# Consumers ------------------------------------------------------------------------------------------------------------
+
+
+class Placed(TypedDict):
+    """What `tests.placed` says."""
+
+    order: int
+    card: NotRequired[str]
+    note: NotRequired[str | None]
+
+
+placed = event("tests.placed", schema=Placed, redact=["note"])
+event("tests.lonely")
+
+
+@consumer("tests.placed", priority="high", max_attempts=2, backoff=0, timeout=30)
+def note_placed(payload: dict[str, Any]) -> int:
+    append(f"noted {payload['order']}")
+    return int(payload["order"])
+
+
+@consumer("tests.placed", delay=0.5, source_name="orders/slow")
+def remind_placed(payload: dict[str, Any]) -> None:
+    append(f"reminded {payload['order']}")
+
+
+@consumer(placed, "tests.undone", takes_context=True, max_attempts=2, backoff=0)
+async def audit_placed(context: JobContext, payload: dict[str, Any]) -> list[str]:
+    append(f"audited {payload['order']} attempt {context.attempt}")
+    if payload["order"] == 13:
+        raise ValueError("an unlucky order")
+    return [str(context.event_id), context.event_type, context.idempotency_key]
+
+
+event("tests.undone")
+
+
 from tests import hangs  # noqa: E402, F401  tasks of their own
+
+
+@task
+def mark_start_and_end(number: int, seconds: float) -> None:
+    append(f"start {number} {time.time()}")
+    time.sleep(seconds)
+    append(f"end {number} {time.time()}")

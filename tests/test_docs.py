@@ -14,9 +14,13 @@ import pytest
 from django.core.management import load_command_class
 
 from jobs.conf import JobsSettings
+from jobs.consume import Options, consumer, event
 from jobs.context import JobContext
 from jobs.declare import task
-from jobs.models import State
+from jobs.emit import Published
+from jobs.models import Schedule, State
+from jobs.plan import every
+from jobs.recur import NICKNAMES
 from jobs.tasks import Task
 from outbox.conf import OutboxSettings
 
@@ -50,7 +54,11 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: An
 
 @pytest.mark.parametrize(
     ("app", "command"),
-    [("jobs", name) for name in ("runworkers", "checkjobs", "joblogs", "jobs", "jobmetrics")] + [("outbox", "relay")],
+    [
+        *(("jobs", name) for name in ("runworkers", "checkjobs", "lintbackground", "joblogs", "jobs", "jobmetrics")),
+        *(("jobs", name) for name in ("schedules", "replayevents")),
+        ("outbox", "relay"),
+    ],
 )
 def test_every_option_of_a_command_is_documented_and_the_other_way_round(app: str, command: str) -> None:
     parser = load_command_class(app, command).create_parser("manage.py", command)
@@ -100,8 +108,21 @@ def test_the_options_of_task_and_using_are_documented() -> None:
     for name in inspect.signature(Task.using).parameters:
         if name != "self":
             assert f"`{name}`" in said
-    for name in (*JobContext._fields, "idempotency_key"):
+    for name in (*JobContext._fields, "idempotency_key", "event_id", "event_type"):
         assert f"`{name}`" in said
+
+
+def test_the_options_of_every_and_what_it_takes_for_them_are_documented() -> None:
+    said = text("docs/schedules.md")
+
+    for name in inspect.signature(every).parameters:
+        assert name == "cron" or f"`{name}`" in said
+    for choice in (*Schedule.Missed.values, *Schedule.Overlap.values):
+        assert f'`"{choice}"`' in said
+    for nickname in set(NICKNAMES) - {"@annually", "@midnight"}:
+        assert f"`{nickname}`" in said
+    for codename, _ in Schedule._meta.permissions:
+        assert f"`jobs.{codename}`" in said
 
 
 def test_links_lead_somewhere() -> None:
@@ -126,6 +147,15 @@ def test_every_metric_is_documented_and_no_other() -> None:
     documented = {name for row in table.splitlines() if row for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
     assert families == documented
+
+
+def test_the_options_of_event_and_consumer_are_documented() -> None:
+    said = text("docs/events.md")
+
+    for name in (*inspect.signature(event).parameters, *inspect.signature(consumer).parameters, *Published._fields):
+        if name not in ("name", "types", "options"):
+            assert f"`{name}`" in said or f"`{name}=`" in said, name
+    assert set(Options.__annotations__) <= set(inspect.signature(task).parameters)
 
 
 def test_every_check_is_documented_and_no_other() -> None:

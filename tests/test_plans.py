@@ -17,7 +17,8 @@ from jobs import keeper, move, prune, rescue
 from jobs.claim import DISCOVER, Claimed, Lanes
 from jobs.finish import finish
 from jobs.ids import new_id
-from jobs.intake import ACCEPT, ACCEPT_KEYED
+from jobs.intake import ACCEPT, ACCEPT_ALL, ACCEPT_KEYED
+from jobs.keys import LAST
 from jobs.promote import promote
 from outbox import relay
 from outbox.session import Query, Session
@@ -111,11 +112,12 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
     facts = session.glance(
         Query(
             "SELECT id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,"
-            " idempotency_key, depth, version, at_most_once, ready_at FROM jobs_job"
+            " idempotency_key, depth, version, at_most_once, ready_at, callbacks IS NOT NULL FROM jobs_job"
             f" WHERE state = 'running' LIMIT {BATCH}"
         )
     )
     running = [Claimed._make(row) for row in facts]
+    calling = [job._replace(calls_back=True) for job in running]
     ids = [job.id for job in running]
     old = column(f"SELECT id FROM jobs_finishedjob WHERE state = 'dead' LIMIT {BATCH}")
     used = column(f"SELECT id FROM jobs_key LIMIT {BATCH // 2}")
@@ -124,6 +126,8 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
     keyed = [*columns]
     keyed[0] = [*used, *columns[0][BATCH // 2 :]]
     keyed[9] = [f"key-{n}" for n in range(BATCH)]
+    windowed = [*keyed, [n % 2 for n in range(BATCH)], [60.0 if n % 2 else None for n in range(BATCH)], [""] * BATCH]
+    windowed.append([None] * BATCH)
     turn, next_due = promote(BATCH)
     of_a_worker = column("SELECT count(*) FROM jobs_job WHERE state = 'running' AND worker = 5")[0]
     all_running = column("SELECT count(*) FROM jobs_job WHERE state = 'running'")[0]
@@ -137,10 +141,14 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
         "move": (Query(relay.MOVE, (BATCH,)), BATCH),
         "accept": (Query(ACCEPT, columns), BATCH),
         "accept keyed": (Query(ACCEPT_KEYED, [*keyed, timedelta(days=1)]), BATCH),
+        "accept all": (Query(ACCEPT_ALL, [*windowed, timedelta(days=1)]), BATCH),
+        "last of keys": (Query(LAST, (keyed[9], "t")), BATCH),
         "promote": (turn, BATCH),
         "next due": (next_due, 1),
         "succeed": (finish([outcome(job, "succeeded") for job in running], 1)[-1], BATCH),
         "die": (finish([outcome(job, "failed", retry_in=None) for job in running], 1)[-1], BATCH),
+        "succeed calling": (finish([outcome(job, "succeeded") for job in calling], 1)[-1], BATCH),
+        "die calling": (finish([outcome(job, "failed", retry_in=None) for job in calling], 1)[-1], BATCH),
         "return": (finish([outcome(job, "handed_back") for job in running], 1)[-1], BATCH),
         "return stale": (finish([outcome(job, "lost")._replace(lease=9) for job in running], 1)[-1], BATCH),
         "of a verdict": (Query(rescue.OF_VERDICT, (ids, 5)), BATCH),
@@ -196,6 +204,7 @@ def plans(django_db_setup: None) -> Plans:
 NAMES = [
     *("claim", "claim one", "claim low first", "claim past empty queues", "claim from empty queues", "discover"),
     *("move", "accept", "accept keyed", "promote", "next due", "succeed", "die", "return", "return stale"),
+    *("succeed calling", "die calling", "accept all", "last of keys"),
     *("of a verdict", "left over", "of a worker", "strays"),
     *("prune succeeded", "prune dead", "prune attempts", "prune keys", "peek", "peek at ours", "left to do"),
 ]

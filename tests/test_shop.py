@@ -12,6 +12,8 @@ from django.db import connection, connections
 from django.test import Client
 
 from jobs.ids import new_id
+from jobs.notebook import notebook
+from jobs.recipe import RENDER
 from outbox.models import Message
 from project.shop import ordering, tasks
 from project.shop.models import Order, OrderJob, OrderLine, Product, SalesReport, SupplierCall
@@ -19,6 +21,7 @@ from project.shop.ordering import OutOfStock, Wish, place_order
 from project.shop.templatetags.shop import money
 from tests.factories import FinishedJobFactory, JobFactory
 from tests.factories_shop import OrderFactory, OrderLineFactory, ProductFactory, tasks_written
+from tests.support.blocks import work
 
 if TYPE_CHECKING:  # their places differ between versions
     from pytest_django import DjangoAssertNumQueries, Settings
@@ -242,6 +245,24 @@ def test_names_are_shown_as_they_are(client: Client) -> None:
 
 def test_money() -> None:
     assert [money(0), money(5), money(123456)] == ["€\u20090.00", "€\u20090.05", "€\u20091,234.56"]
+
+
+def test_a_look_at_a_product_is_noted_in_the_background(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P14c, B9: analytics: low priority, one attempt; statistics must be background."""
+    product = ProductFactory(slug="a-pen")
+
+    page = client.get(f"/products/{product.slug}/").content.decode()
+
+    assert "background" not in page and "looked" not in page
+    (message,) = Message.objects.all()
+    assert json.loads(message.headers) == {
+        "v": 1, "task": RENDER, "queue": "default", "priority": -50, "max_attempts": 1,
+        "source_name": "product_looked_at",
+    }  # fmt: skip
+    said: list[str] = []
+    monkeypatch.setattr(notebook, "line", lambda context, level, logger, text: said.append(text))
+    assert [outcome.state for outcome in work()] == ["succeeded"]
+    assert said == ["somebody has looked at a-pen"]
 
 
 @pytest.mark.parametrize("model", ["product", "order", "suppliercall", "salesreport"])

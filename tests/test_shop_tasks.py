@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core import mail
@@ -16,9 +19,10 @@ from PIL import Image
 
 from jobs import GiveUp, JobContext, Task
 from jobs.ids import new_id
+from jobs.plan import declared
 from outbox.models import Message
 from project.shop import tasks, views
-from project.shop.models import Order, Product, SalesReport, SupplierCall
+from project.shop.models import Order, Product, Rate, SalesReport, SupplierCall
 from tests.factories_shop import OrderFactory, OrderLineFactory, ProductFactory, tasks_written
 
 if TYPE_CHECKING:  # their places differ between versions
@@ -174,6 +178,49 @@ def test_a_sales_report_before_the_first_order() -> None:
 
 def test_the_job_that_never_ends_has_a_limit_of_its_own() -> None:
     assert (tasks.never_ends.timeout, tasks.never_ends.max_attempts) == (2, 1)
+
+
+# What runs by itself ------------------------------------------------------------------------------
+
+
+def test_rates_are_fetched_every_four_hours_and_shown_with_the_price(
+    live_server: LiveServer, settings: Settings, client: Client
+) -> None:
+    settings.RATES_URL = f"{live_server.url}/rates/"
+    product = ProductFactory(price=1000)
+    assert "About" not in client.get(product.get_absolute_url()).content.decode()
+
+    tasks.fetch_rates.call()
+    told = tasks.fetch_rates.call()
+
+    assert {rate.currency: str(rate.per_euro.normalize()) for rate in Rate.objects.all()} == {
+        currency: str(Decimal(rate).normalize()) for currency, rate in told.items()
+    }
+    assert f"{Rate.objects.get(pk='JPY').of(1000)}" in client.get(product.get_absolute_url()).content.decode()
+    plan = declared["project.shop.tasks.fetch_rates"]
+    assert plan.rhythm.sentence == "Every 4 hours"
+
+
+def test_a_bank_that_is_not_there_is_asked_again(settings: Settings) -> None:
+    settings.RATES_URL = "http://127.0.0.1:1/rates/"
+
+    with pytest.raises(tasks.fetch_rates.retry_on):
+        tasks.fetch_rates.call()
+
+
+def test_the_nightly_report_is_of_the_day_before_its_tick_on_the_clock_of_the_shop() -> None:
+    paris = ZoneInfo("Europe/Paris")
+    for day, hour in ((28, 0), (28, 23), (29, 0), (27, 23)):
+        OrderFactory(placed_at=datetime(2026, 3, day, hour, 30, tzinfo=paris), total=1000 + day)
+    plan = declared["project.shop.tasks.nightly_report"]
+    tick = plan.rhythm.after(datetime(2026, 3, 28, 12, tzinfo=paris))
+    assert tick is not None and plan.tick_as == "at"
+
+    told = tasks.nightly_report.call(tick.isoformat())
+
+    assert told == {"orders": 2, "revenue": 2056}
+    (letter,) = mail.outbox
+    assert letter.subject == "Sales of Saturday, 28 March 2026" and "2 orders, 20.56 EUR" in letter.body
 
 
 # The supplier -------------------------------------------------------------------------------------

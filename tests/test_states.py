@@ -160,7 +160,7 @@ def test_a_job_ends_at_its_last_attempt_or_its_third_crash(ours: Session, happen
 
     conclude(ours, [outcome(mine, happened)], WORKER)
 
-    spends_nothing = happened in ("handed_back", "unknown", "cancelled", "result_lost")
+    spends_nothing = happened in ("handed_back", "unknown", "cancelled", "unwanted", "result_lost")
     assert (where(job.id) == "dead") is not spends_nothing
 
 

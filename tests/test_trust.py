@@ -37,6 +37,7 @@ SMALL = {
     "R15": 0.05,
     "R21": 0.06,
     "R24": 0.03,
+    "R25": 0.02,
     "R27": 0.01,
 }
 """R01 is 10,000 jobs and 100 kills, which is what `python -m tests.chaos` plays by itself. Left out: R08, R09 and R30,

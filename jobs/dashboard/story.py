@@ -13,11 +13,12 @@ from django.db import router
 from jobs.conf import jobs_settings
 from jobs.dashboard.look import Found, one, rows
 from jobs.declare import registry
+from jobs.delivery import Delivery, delivery_of
 from jobs.envelope import unpack_body, unpack_headers
 from jobs.frames import Fold, folds
 from jobs.handle import JobProgress, progress_of
-from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, LogLine, Note, Progress, State
-from jobs.redact import named, redacted, redacted_call
+from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, Key, LogLine, Note, Progress, State
+from jobs.redact import named, names_of, redacted, redacted_call
 from jobs.tasks import Task
 from outbox.errors import Undeliverable
 from outbox.models import Message, SetAsideMessage
@@ -29,8 +30,15 @@ CHILDREN = f"""SELECT id, task, source_name, state FROM jobs_job WHERE parent = 
 UNION ALL SELECT id, task, source_name, state FROM jobs_finishedjob WHERE parent = %s
 ORDER BY id LIMIT {MOST_CHILDREN + 1}"""
 
+CALLED = f"""SELECT * FROM (SELECT id, task, source_name, state, parent, origin FROM jobs_job
+  UNION ALL SELECT id, task, source_name, state, parent, origin FROM jobs_finishedjob) AS job
+WHERE parent = %s AND starts_with(origin, 'on_') ORDER BY id LIMIT {MOST_CHILDREN}"""
+
 PARENT = """SELECT id, task, source_name, state, parent, origin FROM jobs_job WHERE id = %s
 UNION ALL SELECT id, task, source_name, state, parent, origin FROM jobs_finishedjob WHERE id = %s LIMIT 1"""
+
+SCHEDULE = "SELECT id, name AS task, '' AS source_name, 'schedule' AS state FROM jobs_schedule WHERE id = %s"
+"""What else a job may come from: it carries the schedule's id as its parent."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,15 @@ class Try:
 
 
 @dataclass(frozen=True)
+class Calls:
+    """A callback, and the jobs it has become: one for each time the job has ended like that."""
+
+    on: str
+    task: str
+    jobs: list[Found]
+
+
+@dataclass(frozen=True)
 class Story:
     """What the page of a job shows."""
 
@@ -76,10 +93,21 @@ class Story:
     parents: list[Found]
     children: list[Found]
     origin: str
+    callbacks: list[Calls]
+    key: Key | None
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """The event it was made for, if it was."""
+        return delivery_of(self.job.idempotency_key) if self.job is not None else None
 
     @property
     def state_label(self) -> str:
         return str(State(self.state).label)
+
+    @property
+    def key_holds(self) -> str:
+        return self.key.holds(lives=isinstance(self.job, Job)) if self.key is not None else ""
 
     @property
     def label(self) -> str:
@@ -122,6 +150,8 @@ def story(job_id: UUID) -> Story | None:
         parents,
         rows(CHILDREN, (job_id, job_id)),
         origin or next((parent.origin for parent in parents if parent.origin), ""),
+        _callbacks(job) if job is not None and job.callbacks else [],
+        Key.objects.using(alias).filter(pk=job_id).first(),
     )
 
 
@@ -148,11 +178,23 @@ def _message(job_id: UUID) -> Found | None:
     return None
 
 
+def _callbacks(job: Job | FinishedJob) -> list[Calls]:
+    try:
+        kept = [(str(each["on"]), str(each["headers"]["task"])) for each in json.loads(job.callbacks or "")]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    called = rows(CALLED, (job.pk,))
+    return [Calls(on, task, [one for one in called if one.origin.startswith(f"on_{on} of ")]) for on, task in kept]
+
+
 def _parents(parent: UUID | None) -> list[Found]:
     """The job that enqueued it, the one that enqueued that one, and so on, as far as they are kept."""
     found: list[Found] = []
     while parent is not None and len(found) < MOST_PARENTS:
         row = one(PARENT, (parent, parent))
+        if row is None and (schedule := one(SCHEDULE, (parent,))) is not None:
+            found.append(Found({**schedule, "parent": None, "origin": ""}))
+            break
         if row is None:
             found.append(Found(id=parent, task="", source_name="", state="gone", parent=None, origin=""))
             break
@@ -212,7 +254,7 @@ class Branch:
 MOST_BELOW, DEEPEST, LONGEST_TEXT = 100, 12, 5000
 
 
-def arguments_tree(job: Job | FinishedJob, task: Task[Any, Any] | None) -> list[Branch] | None:
+def arguments_tree(job: Job | FinishedJob | Found, task: Task[Any, Any] | None) -> list[Branch] | None:
     """The call as a tree, secrets hidden; None where the row holds none that can be read."""
     try:
         args, kwargs = unpack_body(job.arguments)
@@ -225,7 +267,7 @@ def arguments_tree(job: Job | FinishedJob, task: Task[Any, Any] | None) -> list[
 def value_tree(text: str, task: Task[Any, Any] | None) -> Branch | None:
     """A result as a tree, secrets hidden; None where it is not JSON."""
     try:
-        return branch("", redacted(json.loads(text), task.redact if task is not None else ()))
+        return branch("", redacted(json.loads(text), names_of(task)))
     except (ValueError, RecursionError):
         return None
 

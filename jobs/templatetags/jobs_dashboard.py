@@ -6,6 +6,7 @@ import logging
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from django import template
 from django.utils import timezone
@@ -46,6 +47,20 @@ def clock(at: Any) -> str:
         local.isoformat(" ", "milliseconds"),
         f"{local:%H:%M:%S}.{local.microsecond // 1000:03}",
     )
+
+
+@register.filter
+def wall(at: Any, zone: str) -> str:
+    """What the clock on the wall says in that zone; the year where it is another one."""
+    if not isinstance(at, datetime):
+        return NOTHING
+    try:
+        local = at.astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        local = timezone.localtime(at)
+    text = f"{local:%a} {local.day} {local:%b}{f' {local.year}' if local.year != timezone.now().year else ''}"
+    text += f" {local:%H:%M:%S}" if local.second else f" {local:%H:%M}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), local.isoformat(" "), text)
 
 
 @register.filter

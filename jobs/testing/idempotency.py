@@ -21,10 +21,11 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from jobs.context import JobContext, current
+from jobs.context import current
 from jobs.ids import new_id
 from jobs.tasks import Task
 from jobs.testing import snapshot
+from jobs.testing.given import AnyTask, as_job_task
 
 READS = ("SELECT", "SHOW", "SET", "SAVEPOINT", "RELEASE", "ROLLBACK", "EXPLAIN", "PRAGMA")
 
@@ -39,7 +40,7 @@ class Ran(NamedTuple):
 
 
 def assert_idempotent(
-    task: Task[Any, Any], *args: Any, using: str = "default", ignore: Collection[str] = (), **kwargs: Any
+    task: AnyTask, *args: Any, using: str = "default", ignore: Collection[str] = (), **kwargs: Any
 ) -> int:
     """Raise AssertionError unless a second run of `task(*args, **kwargs)` after a kill at any of its commits leaves the
     database as one undisturbed run does; returns the number of points at which it was killed.
@@ -55,6 +56,7 @@ def assert_idempotent(
             "assert_idempotent needs a database that commits: use TransactionTestCase, or transactional_db in pytest."
         )
     since = timezone.now()
+    task = as_job_task(task)
     call = Call(task, args, kwargs, new_id(), using)
     before = snapshot.take(using)
     try:
@@ -137,17 +139,7 @@ class Call(NamedTuple):
 
     def _execute(self) -> None:
         task = self.task
-        context = JobContext(
-            self.job_id,
-            task.idempotency_key or "",
-            1,
-            task.max_attempts,
-            task.name,
-            task.queue_name,
-            task.priority,
-            task.source_name or task.name,
-            0,
-        )
+        context = task.context(self.job_id)
         token = current.set(context)
         try:
             task.run_with(context, self.args, self.kwargs)

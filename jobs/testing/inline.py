@@ -20,6 +20,7 @@ from asgiref.sync import async_to_sync
 from django.db import connections, router, transaction
 
 from jobs import claim as claims
+from jobs.afterwards import afterwards
 from jobs.claim import Claimed, Lanes
 from jobs.conf import jobs_settings
 from jobs.declare import registry
@@ -132,7 +133,9 @@ def _attempt(job: Claimed) -> tuple[Outcome, BaseException | None]:
             undo()
     for query in [*said_in(notebook), *finish([outcome], WORKER)]:
         _run(query)
-    if outcome.state != "succeeded" and not raised:
+    if afterwards.waiting:
+        afterwards.written([outcome], None)
+    if outcome.state not in ("succeeded", "cancelled") and not raised:  # cancelled: its condition said no
         raised.append(JobsError(f"job {job.id} of {job.task} is {outcome.state}: {outcome.error}"))
     return outcome, raised[0] if raised else None
 

@@ -16,6 +16,7 @@ from jobs.declare import registry
 from jobs.envelope import unpack_body, unpack_headers
 from jobs.models import Job
 from jobs.tasks import Task
+from jobs.testing.given import AnyTask, as_job_task
 from outbox.models import Message
 
 SHOWN = 10
@@ -43,12 +44,12 @@ class Enqueued(NamedTuple):
         return f"{self.task}({', '.join(given)})"
 
 
-def enqueued(task: Task[Any, Any] | str | None = None) -> list[Enqueued]:
+def enqueued(task: AnyTask | str | None = None) -> list[Enqueued]:
     """The jobs that were enqueued and have not ended, in the order of their ids: of all tasks, or of this one.
 
     It sees what the open transaction of the test sees, so it works in a TestCase. A task may be given by its name.
     """
-    name = task.name if isinstance(task, Task) else task
+    name = task if task is None or isinstance(task, str) else as_job_task(task).name
     found = {job.id: job for job in [*_waiting(), *_written()]}
     return [found[key] for key in sorted(found) if name is None or found[key].task == name]
 
@@ -85,7 +86,7 @@ def _waiting() -> Iterable[Enqueued]:
         )
 
 
-def assert_enqueued(task: Task[Any, Any], *args: Any, times: int | None = None, **kwargs: Any) -> Enqueued:
+def assert_enqueued(task: AnyTask, *args: Any, times: int | None = None, **kwargs: Any) -> Enqueued:
     """Raise AssertionError unless a job of `task` with these arguments was enqueued and has not ended.
 
     It returns the last such job; look there for its options: `assert_enqueued(remind, 7).priority`. Without arguments
@@ -94,6 +95,7 @@ def assert_enqueued(task: Task[Any, Any], *args: Any, times: int | None = None, 
     """
     if times is not None and times < 1:
         raise ValueError(f"times={times}: assert_not_enqueued says that there are none.")
+    task = as_job_task(task)
     found = enqueued(task)
     alike = [job for job in found if not (args or kwargs) or _same(task, job, args, kwargs)]
     if alike and times in (None, len(alike)):
@@ -104,8 +106,9 @@ def assert_enqueued(task: Task[Any, Any], *args: Any, times: int | None = None, 
     raise AssertionError("\n".join([said, *_nearest(task, found, args, kwargs), *_all(task)]))
 
 
-def assert_not_enqueued(task: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
+def assert_not_enqueued(task: AnyTask, *args: Any, **kwargs: Any) -> None:
     """Raise AssertionError where a job of `task` (with these arguments, if any are given) was enqueued."""
+    task = as_job_task(task)
     alike = [job for job in enqueued(task) if not (args or kwargs) or _same(task, job, args, kwargs)]
     if alike:
         raise AssertionError("\n".join([f"{len(alike)} jobs were enqueued that should not be:", *_listed(alike)]))

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest
 
-from project.shop.models import Order, OrderJob, OrderLine, Product, SalesReport, SupplierCall
+from project.shop.models import Order, OrderJob, OrderLine, Product, Rate, SalesReport, SupplierCall
 from project.shop.tasks import make_thumbnail
 from project.shop.templatetags.shop import money
 
@@ -96,6 +96,11 @@ class SupplierCallAdmin(ReadOnly, ModelAdmin):
     list_filter = ["attempt"]
     list_select_related = ["order"]
     search_fields = ["reference", "order__reference"]
+
+
+@admin.register(Rate)
+class RateAdmin(ReadOnly, ModelAdmin):
+    list_display = ["currency", "per_euro", "as_of"]
 
 
 @admin.register(SalesReport)

@@ -114,6 +114,24 @@ class SupplierCall(models.Model):
         return self.reference
 
 
+class Rate(models.Model):
+    """What a euro is worth in another currency, as the bank last said."""
+
+    currency = models.CharField(primary_key=True, max_length=3)
+    per_euro = models.DecimalField(max_digits=14, decimal_places=6)
+    as_of = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["currency"]
+
+    def __str__(self) -> str:
+        return f"{self.per_euro.normalize():f} {self.currency}"
+
+    def of(self, cents: int) -> str:
+        """A price in this currency, rounded as one would say it."""
+        return f"{self.per_euro * cents / 100:,.0f} {self.currency}"
+
+
 class SalesReport(models.Model):
     """What had been sold at one moment."""
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from datetime import datetime, timedelta
+from decimal import Decimal
 from email.utils import make_msgid
 from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.mail import EmailMessage
 from django.db.models import Count, Sum
 from django.template.loader import render_to_string
+from django.utils import timezone
 from PIL import Image, ImageOps
 
-from jobs import GiveUp, JobContext, task
-from project.shop.models import Order, OrderLine, Product, SalesReport, SupplierCall
+from jobs import GiveUp, JobContext, every, task
+from project.shop.models import Order, OrderLine, Product, Rate, SalesReport, SupplierCall
 
 THUMBNAIL_SIZE = (640, 480)
 
@@ -109,6 +113,40 @@ def make_thumbnail(product_id: int) -> str | None:
     # Not save(): another picture may have been uploaded meanwhile, and its own job makes its thumbnail.
     Product.objects.filter(pk=product.pk, picture=source).update(thumbnail=name)
     return name
+
+
+@every(hours=4, overlap="skip")
+@task(max_attempts=5, backoff=[30, 120, 600, 1800], retry_on=(OSError,))
+def fetch_rates() -> dict[str, str]:
+    """Ask the bank what a euro is worth. A second run writes the same rows again."""
+    with OPENER.open(settings.RATES_URL, timeout=SUPPLIER_PATIENCE) as answer:
+        rates = {str(currency)[:3]: Decimal(str(rate)) for currency, rate in json.load(answer)["rates"].items()}
+    if not rates or any(rate <= 0 for rate in rates.values()):
+        raise GiveUp("the bank answered nonsense; the old rates stay")
+    Rate.objects.bulk_create(
+        [Rate(currency=currency, per_euro=rate, as_of=timezone.now()) for currency, rate in rates.items()],
+        update_conflicts=True,
+        unique_fields=["currency"],
+        update_fields=["per_euro", "as_of"],
+    )
+    return {currency: str(rate) for currency, rate in rates.items()}
+
+
+@every("0 2 * * *", timezone="Europe/Paris", tick_as="at", overlap="skip")
+@task(priority="low", max_attempts=3)
+def nightly_report(at: str) -> dict[str, int]:
+    """Mail the owner what was sold on the day before `at`, on the shop's own clock. Run late it is the same day."""
+    night = datetime.fromisoformat(at).astimezone(ZoneInfo("Europe/Paris"))
+    today = night.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = Order.objects.filter(placed_at__gte=today - timedelta(days=1), placed_at__lt=today)
+    sums = day.aggregate(orders=Count("pk"), revenue=Sum("total", default=0))
+    EmailMessage(
+        subject=f"Sales of {today - timedelta(days=1):%A, %d %B %Y}",
+        body=f"{sums['orders']:,} orders, {sums['revenue'] / 100:,.2f} EUR\n",
+        to=[settings.DEFAULT_FROM_EMAIL],
+        headers={"Message-ID": make_msgid(domain="example.com")},
+    ).send()
+    return {"orders": sums["orders"], "revenue": sums["revenue"]}
 
 
 @task(priority="low")

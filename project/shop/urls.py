@@ -16,5 +16,6 @@ urlpatterns = [
     path("orders/<uuid:reference>/", views.order_page, name="order"),
     path("products/<slug:slug>/", views.product_page, name="product"),
     path("status/<str:token>/", JobStatus.as_view(allowed=belongs_to_an_order), name="job_status"),
+    path("rates/", views.rates, name="rates"),
     path("supplier/", views.supplier, name="supplier"),
 ]

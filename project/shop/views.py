@@ -12,12 +12,13 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from project.shop.forms import OrderForm, PictureForm
-from project.shop.models import Order, Product
+from project.shop.models import Order, Product, Rate
 from project.shop.ordering import OutOfStock, PaymentFailed, change_picture, place_order
 from project.shop.progress import progress_of
 
@@ -81,18 +82,28 @@ def product_page(request: HttpRequest, slug: str) -> HttpResponse:
     """A product; staff (or anybody in the demo) may give it a picture."""
     product = get_object_or_404(Product, slug=slug)
     may_change = staged() or request.user.has_perm("shop.change_product")
+    abroad = [rate.of(product.price) for rate in Rate.objects.all()]
     if request.method == "GET":
         form = PictureForm() if may_change else None
-        return render(request, "shop/product.html", {"product": product, "form": form})
+        return render(request, "shop/product.html", {"product": product, "form": form, "abroad": abroad})
     if not may_change:
         raise PermissionDenied
     form = PictureForm(request.POST, request.FILES, instance=product)
     if not form.is_valid():
         product.refresh_from_db()  # the form has put the refused picture into it
-        return render(request, "shop/product.html", {"product": product, "form": form}, status=400)
+        return render(request, "shop/product.html", {"product": product, "form": form, "abroad": abroad}, status=400)
     change_picture(form.save(commit=False))
     messages.success(request, "Thank you. The small picture is being made: it will be here in a moment.")
     return redirect(product)
+
+
+@require_GET
+def rates(request: HttpRequest) -> JsonResponse:
+    """Somebody else's service too: what a euro is worth today, which is made up anew each day."""
+    day = timezone.now().date().isoformat()
+    usual = {"CHF": 0.94, "GBP": 0.86, "JPY": 162.0, "USD": 1.09}
+    drift = {name: hashlib.sha256(f"{day} {name}".encode()).digest()[0] / 255 - 0.5 for name in usual}
+    return JsonResponse({"rates": {name: round(rate * (1 + drift[name] / 20), 4) for name, rate in usual.items()}})
 
 
 @csrf_exempt

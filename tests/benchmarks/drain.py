@@ -42,7 +42,7 @@ def run(plan: Plan) -> Figures:
         "archive_ratio": tidy(statistics.median(ours) / statistics.median(archive)),
     }
     if plan.large:
-        figures |= large(plan, float(figures["ratio"]))
+        figures |= large(plan, statistics.median(ours) / statistics.median(raw))
     return figures
 
 
@@ -56,7 +56,27 @@ def large(plan: Plan, ratio: float) -> Figures:
         raw.append(raw_drained(plan, jobs, "mark", behind=behind, history=history)[0])
         tell(f"drain {jobs:,} of {jobs + behind:,}, {number + 1}: {ours[-1]:,.0f}/s, raw {raw[-1]:,.0f}/s")
     figures = {f"large_{name}": figure for name, figure in compare(ours, raw).items()}
-    return {"large_jobs": jobs, **figures, "large_of_small": tidy(float(figures["large_ratio"]) / ratio)}
+    return {
+        "large_jobs": jobs,
+        **figures,
+        "large_of_small": tidy(statistics.median(ours) / statistics.median(raw) / ratio),
+        **whole(plan, behind),
+    }
+
+
+def whole(plan: Plan, jobs: int) -> Figures:
+    """A backlog of a million to its end, analysed and never analysed."""
+    analyzed, never = [], []
+    for number in range(plan.rounds):
+        analyzed.append(drained(plan, jobs, analyze=True)[0])
+        never.append(drained(plan, jobs, analyze=False)[0])
+        tell(f"drain all of {jobs:,}, {number + 1}: {analyzed[-1]:,.0f}/s, never analysed {never[-1]:,.0f}/s")
+    return {
+        "backlog_jobs": jobs,
+        **spread("backlog_per_second", analyzed),
+        **spread("backlog_unanalyzed_per_second", never),
+        "backlog_unanalyzed_of_analyzed": tidy(statistics.median(never) / statistics.median(analyzed)),
+    }
 
 
 def drained(plan: Plan, jobs: int, *, analyze: bool, behind: int = 0, history: int = 0) -> tuple[float, Cost]:

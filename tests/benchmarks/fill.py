@@ -32,6 +32,17 @@ SELECT {UUID}, given.task, 'default', 0, 3, '', {BODY}, clock_timestamp(),
   given.state, clock_timestamp(), 0, 0, 0, ''
 FROM (SELECT %s::text AS task, %s::text AS state) AS given, generate_series(%s::bigint, %s::bigint) AS n ORDER BY n"""
 
+# Queues and priorities by turns, and in every so-manieth job an argument of so many letters more.
+# Parameters: task, queues, priorities, every, letters, from, to.
+MIXED = f"""INSERT INTO jobs_job (id, task, queue, priority, max_attempts, source_name, arguments, enqueued_at,
+  idempotency_key, depth, state, ready_at, attempts, crashes, lease, error)
+SELECT {UUID}, given.task, CASE WHEN n %% queues = 0 THEN 'default' ELSE 'q' || n %% queues END,
+  CASE WHEN priorities = 1 THEN 0 ELSE n %% priorities * 200 / priorities - 100 END, 3, '',
+  '{{"args":[' || n || CASE WHEN n %% every = 0 THEN ',"' || repeat('x', letters) || '"' ELSE '' END
+    || '],"kwargs":{{}}}}', clock_timestamp(), '', 0, 'ready', clock_timestamp(), 0, 0, 0, ''
+FROM (SELECT %s::text AS task, %s::int AS queues, %s::int AS priorities, %s::int AS every, %s::int AS letters) AS given,
+  generate_series(%s::bigint, %s::bigint) AS n ORDER BY n"""
+
 # Parameters: task, state, from, to.
 HISTORY = f"""INSERT INTO jobs_finishedjob (id, task, queue, priority, source_name, arguments, max_attempts, lease,
   depth, idempotency_key, enqueued_at, ready_at, worker, state, attempts, crashes, result, error, started_at, ended_at)
@@ -54,6 +65,7 @@ RAW_HISTORY = """INSERT INTO raw_history (id, args)
 SELECT -n, jsonb_build_object('i', n) FROM generate_series(%s::bigint, %s::bigint) AS n ORDER BY n"""
 
 TASK = "tests.benchmarks.tasks.mark"
+CARRY = "tests.benchmarks.tasks.carry"
 NAP = "tests.benchmarks.tasks.nap"
 BALLAST = "ballast"
 """The task of rows that only stand in the way."""

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from tests.benchmarks.marks import Mark
 
-Figures = dict[str, float | int]
-"""What a benchmark found: one flat object."""
+Figures = dict[str, float | int | None]
+"""What a benchmark found: one flat object. None where a figure makes no sense."""
+
+NO_RATE: Figures = {"jobs_per_second": None, "raw_per_second": None, "ratio": None}
+"""The three that every benchmark has, of one that times no jobs or has no limit beside it."""
 
 
 class Wrong(Exception):

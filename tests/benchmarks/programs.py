@@ -104,9 +104,9 @@ def manage(url: str, folder: Path, *arguments: str, jobs: Mapping[str, Any] | No
 
 @contextmanager
 def module(url: str, folder: Path, name: str, *arguments: object) -> Iterator[Program]:
-    """A program of this package, the same way."""
+    """A program of this package (or of `tests`: a name with a dot), the same way."""
     settings = {"TEST_JOBS": json.dumps({"QUEUES": ["default"]}), "TEST_OUTBOX": "{}"}
-    command = [sys.executable, "-m", f"tests.benchmarks.{name}", *map(str, arguments)]
+    command = [sys.executable, "-m", name if "." in name else f"tests.benchmarks.{name}", *map(str, arguments)]
     yield from _running(Program(command, url, folder, settings))
 
 

@@ -41,6 +41,7 @@ TARGETS = (
     Target("S1", "drain", "drain, of the raw loop", "ratio", 0.5, 0.75),
     Target("S2", "drain", "never analysed, of analysed", "unanalyzed_of_analyzed", 0.9),
     Target("S3", "drain", "200,000 before 1,000,000, ratio of S1's", "large_of_small", 0.9),
+    Target("", "drain", "1,000,000 never analysed, of analysed", "backlog_unanalyzed_of_analyzed", 0.9),
     Target("S4", "relay", "messages to ready jobs a second", "jobs_per_second", 20_000, 50_000),
     Target("S5", "latency", "p50 at 20/s, ms", "p50_at_20", 5, 1.5, at_most=True),
     Target("S5", "latency", "p99 at 20/s, ms", "p99_at_20", 15, 5, at_most=True),
@@ -57,6 +58,9 @@ TARGETS = (
     Target("S11", "idle", "statements a second", "statements_per_second", 20, at_most=True),
     Target("S12", "idle", "a further slot, private MB", "slot_megabytes", 25, at_most=True),
     Target("S13", "async", "sleeping jobs, of the ideal", "ratio_of_ideal", 0.5, 0.8),
+    Target("S14", "dashboard", "the slowest page's p95, ms", "p95_ms", 500, 200, at_most=True),
+    Target("", "growth", "100 queues, 32 priorities, 100 KB among them, of plain", "mixed_of_plain", 0.5),
+    Target("", "memory", "grown over 200,000 jobs, MB of any process", "grown_megabytes", 4, at_most=True),
 )
 
 # Measured in November 2026 on two shared cores, quick runs; about half of that, or twice where less is better. Latency
@@ -74,7 +78,7 @@ GATE = {
     ("held-snapshot", "throughput_kept"): 0.25,
     ("head-of-line", "ratio"): 0.1,
     ("head-of-line", "claim_times_empty"): 3.0,
-    ("idle", "statements_per_second"): 100.0,
+    ("idle", "statements_per_second"): 40.0,
     ("idle", "slot_megabytes"): 20.0,
     ("async", "ratio"): 0.2,
     ("async", "ratio_of_ideal"): 0.15,

@@ -14,6 +14,11 @@ def mark(index: int) -> None:
 
 
 @task
+def carry(index: int, load: str = "") -> None:
+    marks.mark(index)
+
+
+@task
 async def nap(index: int) -> None:
     marks.mark(index)
     await asyncio.sleep(marks.NAP)

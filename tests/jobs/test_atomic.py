@@ -69,6 +69,14 @@ def test_all_of_it_commits_together(ours: Session) -> None:
     assert broken(ours) == []
 
 
+def test_a_task_that_never_uses_the_database_succeeds_too(ours: Session) -> None:
+    job = claimed(ours)
+
+    assert run(job, lambda: 7) is None
+
+    assert FinishedJob.objects.get().result == "7"
+
+
 def test_an_error_undoes_all_of_it_and_is_an_outcome(ours: Session) -> None:
     job = claimed(ours)
 

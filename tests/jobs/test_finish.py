@@ -68,6 +68,7 @@ def near(moment: datetime | None, expected: datetime) -> bool:
 
 
 def test_a_success_moves_the_job_into_the_history(ours: Session) -> None:
+    """Row P34, decided otherwise: what has succeeded is kept with its result."""
     job = a_running_job(ours, error="ValueError: earlier")
 
     assert conclude(ours, [outcome(job, "succeeded", result='{"b":1e+16,"a":-0.0}', started=time.monotonic() - 3)]) == {
@@ -429,6 +430,7 @@ def test_whatever_an_error_says_is_written(ours: Session, message: str, note: st
 def test_each_outcome_is_one_line_in_the_log(
     ours: Session, caplog: pytest.LogCaptureFixture, way: str, level: int, says: str
 ) -> None:
+    """Rows P32 and P73: a failure is one line with its attempt."""
     job = a_running_job(ours)
 
     with caplog.at_level(logging.DEBUG, "jobs"):

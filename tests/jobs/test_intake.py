@@ -161,7 +161,7 @@ def test_accepting_touches_no_database() -> None:
 
 def test_only_bad_messages_are_no_query_at_all() -> None:
     assert accept([written(v=2)]).queries == []
-    assert accept([]) == ([], [])
+    assert accept([]) == ([], [], False)
 
 
 # A bad message ------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_garbage_never_stops_the_relay_and_ends_in_one_home(ours: Session, given
     assert moved.total == len(garbage)
     assert not Message.objects.exists()
     assert broken(ours) == []
-    assert moved == (len(Job.objects.all()), SetAsideMessage.objects.count())
+    assert moved[:2] == (len(Job.objects.all()), SetAsideMessage.objects.count())
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def test_the_bands_cover_every_priority_once() -> None:
 
 @pytest.mark.parametrize("n", range(1, LOW_FIRST_EVERY))
 def test_high_comes_first_in_nineteen_claims(n: int) -> None:
+    """Row P21: high before default before low."""
     lanes = Lanes(["a"])
 
     served = [lanes.next() for _ in range(n)][-1]

@@ -53,6 +53,7 @@ def histogram(*seconds: float) -> str:
 
 
 def test_what_stands_now() -> None:
+    """Row P86: depth, lag, dead jobs."""
     JobFactory.create_batch(3, state="ready", ready_at=timezone.now() - LONG_AGO)
     JobFactory(state="running", worker=1, claimer=1)
     FinishedJobFactory.create_batch(2, state="dead")

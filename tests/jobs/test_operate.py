@@ -97,6 +97,7 @@ def test_a_requeued_job_starts_anew_and_keeps_its_lease_and_history() -> None:
 
 
 def test_a_requeued_job_runs_under_a_higher_lease(ours: Session) -> None:
+    """Row P33: what is dead is kept, and a person may run it again."""
     dead = FinishedJobFactory(state="dead", lease=9)
 
     operate.requeue([dead.id])

@@ -54,9 +54,9 @@ def test_nothing_given_is_the_same_task() -> None:
 
 
 def test_a_copy_has_headers_of_its_own() -> None:
-    tasks.noop._headers  # noqa: B018  made and kept
+    tasks.noop.fixed_headers  # noqa: B018  made and kept
 
-    assert '"queue":"mail"' in tasks.noop.using(queue_name="mail")._headers
+    assert '"queue":"mail"' in tasks.noop.using(queue_name="mail").fixed_headers
 
 
 def test_a_task_cannot_be_changed_in_place() -> None:
@@ -91,6 +91,7 @@ def test_a_bare_delay_is_minutes(given: float | timedelta, seconds: float) -> No
 
 
 def test_delay_and_run_after_replace_one_another() -> None:
+    """Row P15: an absolute time besides a delay."""
     delayed = tasks.noop.using(delay=5)
     timed = delayed.using(run_after=LATER)
 
@@ -198,8 +199,8 @@ def test_source_names(name: str) -> None:
 def test_text_of_a_choice_is_stored_as_the_text_it_is() -> None:
     made: Task[Any, Any] = tasks.noop.using(queue_name=Name.MAIL, source_name=Name.MAIL)
 
-    assert '"queue":"mail"' in made._headers
-    assert '"source_name":"mail"' in made._headers
+    assert '"queue":"mail"' in made.fixed_headers
+    assert '"source_name":"mail"' in made.fixed_headers
 
 
 def test_unset_says_what_it_is() -> None:

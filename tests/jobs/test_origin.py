@@ -61,6 +61,7 @@ def test_method_path_and_request_id_are_kept(installed: None) -> None:
 
 @pytest.mark.django_db
 def test_the_user_is_told_where_the_view_knows_it(installed: None) -> None:
+    """Row P42: who did it."""
     client = staff()
     user = User.objects.get()
 

@@ -139,7 +139,8 @@ def test_every_outcome_can_be_written(happened: Happened, retry_in: float | None
     assert outcome.delay >= 0
     assert (outcome.delay == 0) or outcome.state in ("retrying", "scheduled")
     assert outcome.number == attempts + 1
-    assert bool(outcome.kind) == (happened not in ("succeeded", "result_lost", "cancelled", "handed_back", "unknown"))
+    no_failure = ("succeeded", "result_lost", "cancelled", "unwanted", "handed_back", "unknown")
+    assert bool(outcome.kind) == (happened not in no_failure)
 
 
 # Each event ---------------------------------------------------------------------------------------------------------

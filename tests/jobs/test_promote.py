@@ -44,6 +44,7 @@ def test_what_is_due_becomes_ready_and_can_be_claimed(ours: Session, state: str)
 
 
 def test_what_is_not_due_stays(ours: Session) -> None:
+    """Row P24: any number may wait for the future."""
     fill(ours, 3, "scheduled")
     fill(ours, 3, "retrying")
     fill(ours, 3, "running")

@@ -24,6 +24,7 @@ from outbox.models import Message
 from tests import tasks
 from tests.models import Effect
 from tests.support.processes import ROOT, environment
+from tests.support.side_file import SideFile
 
 pytestmark = pytest.mark.django_db
 
@@ -361,3 +362,15 @@ def test_the_fixtures_are_there_without_a_word_under_xdist_too(tmp_path: Path) -
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+def test_callbacks_run_too_and_what_its_condition_stops_is_no_error(side_file: SideFile) -> None:
+    wanted = tasks.remind.enqueue("wanted")
+    Effect.objects.create(note="done")
+    done = tasks.remind.enqueue("done")
+
+    assert run_jobs().states == {"succeeded": 3, "cancelled": 1}
+
+    assert sorted(line for line in side_file.lines() if line.startswith("reminder")) == sorted(
+        [f"reminder {wanted.id} succeeded None", f"reminder {done.id} cancelled None"]
+    )

@@ -42,6 +42,7 @@ def killed(pid: int) -> None:
 
 
 def test_a_dead_slots_job_runs_again_within_a_second(runworkers: Start, side_file: SideFile, tmp_path: Path) -> None:
+    """Row P37: at least once."""
     worker = runworkers("--slots", "2")
     handle = tasks.tell_pid_and_wait_for_file.enqueue(str(tmp_path / "go"), "job")
     (slot,) = wait_until(lambda: pids_of(side_file, "job"))

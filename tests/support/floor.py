@@ -36,7 +36,10 @@ TABLES = (
     "jobs_queue",
     "jobs_cancellation",
     "jobs_note",
+    "jobs_schedule",
     "jobs_stat",
+    "jobs_block",
+    "jobs_event",
 )
 
 properties = settings(

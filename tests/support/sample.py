@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import math
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
+from jobs.delivery import Delivery
+from jobs.events import Event
 from jobs.histogram import SIZE, bucket_of, pack
-from jobs.models import Stat
+from jobs.ids import id_for_key, new_id
+from jobs.models import Schedule, Stat
+from jobs.recur import Rhythm
 from tests.factories import (
     AttemptFactory,
+    EventFactory,
     FinishedJobFactory,
     JobFactory,
+    KeyFactory,
     LogLineFactory,
     NoteFactory,
     ProgressFactory,
     QueueFactory,
+    ScheduleFactory,
     SetAsideMessageFactory,
     StatFactory,
     WorkerFactory,
@@ -35,6 +42,9 @@ TASKS: dict[str, tuple[str, float, float, float]] = {
     "crm.tasks.push_contact": ("default", 8, 0.5, 0.02),
     "shop.tasks.sales_report": ("reports", 0.4, 48.0, 0.01),
 }
+
+REPORT = "project.shop.tasks.sales_report"
+NIGHTLY = UUID("5c0a1e52-0000-5000-8000-000000000001")
 
 TRACEBACK = """Traceback (most recent call last):
   File "/srv/shop/shop/tasks.py", line 88, in confirm_with_supplier
@@ -69,8 +79,97 @@ def an_ordinary_day() -> dict[str, UUID]:
     QueueFactory(
         name="newsletter", by="anna", reason="the provider is down, ticket 4711", until=now + timedelta(minutes=42)
     )
+    _schedules(now)
     SetAsideMessageFactory(error="the headers are not right: ValueError: queue 'mäil'")
-    return {"dead": _dead(now), "running": _running(now)}
+    return {"dead": _dead(now), "running": _running(now), "event": _events(now)}
+
+
+def _events(now: datetime) -> UUID:
+    """Orders as they come in: most went well, one consumer has had trouble; the one that was repeated."""
+    consumers = [f"project.recipes.consumers.{name}" for name in ("thank_customer", "give_points", "tell_warehouse")]
+    made = []
+    for k in range(38):
+        at = now - timedelta(seconds=4 + 71 * k)
+        payload = {"order": 1080 - k, "customer": "Ada Lovelace", "email": "ada@example.com", "total": 1250 + 37 * k}
+        event = EventFactory(
+            type="order.created",
+            published_at=at,
+            payload=json.dumps(payload),
+            origin="" if k % 3 else f"POST /orders/, user {k + 12} ada",
+        )
+        made.append(event)
+        for task in consumers:
+            bad = task.endswith("warehouse") and 5 < k < 14
+            job = {"state": "dead" if bad else "succeeded", "result": None if bad else "null"}
+            _given(event, task, "", ended_at=at + timedelta(seconds=4), **job, error=WAREHOUSE if bad else "")
+    again = "repetition r-8d21f0c4a9b3 of the event, by anna: the warehouse is back"
+    _given(made[8], consumers[2], "r-8d21f0c4a9b3", origin=again, ended_at=now - timedelta(minutes=2))
+    EventFactory(type="report.completed", published_at=now - timedelta(minutes=51), payload='{"report":"2026-01"}')
+    return UUID(str(made[8].id))
+
+
+WAREHOUSE = "urllib.error.URLError: <urlopen error [Errno 111] Connection refused>"
+
+
+def _given(event: Event, task: str, again: str, **fields: Any) -> None:
+    delivery = Delivery(event.id, event.type, again)
+    key = KeyFactory(id=id_for_key(task, delivery.key), task=task, key=delivery.key)
+    FinishedJobFactory(
+        id=key.id, task=task, idempotency_key=key.key, enqueued_at=event.published_at, arguments="{}", **fields
+    )
+
+
+def ended_well(at: datetime) -> UUID:
+    """A job that has."""
+    return UUID(str(FinishedJobFactory(task="shop.tasks.exchange_rates", ended_at=at).id))
+
+
+def _schedules(now: datetime) -> None:
+    """Some in the code, some made by people, one paused, one whose code is gone."""
+    paris = datetime(now.year, now.month, now.day, 1, tzinfo=UTC)
+    report = ScheduleFactory(
+        id=NIGHTLY, name="shop.nightly_report", task=REPORT, cron="0 2 * * *", every=None, declared=True,
+        timezone="Europe/Paris", next_at=paris + timedelta(days=1 if paris < now else 0), made=211, missed_ticks=1,
+        passed_at=now - timedelta(days=6), options='{"priority":"low","queue_name":"reports"}',
+        last_at=now - timedelta(hours=20), overlap="skip",
+    )  # fmt: skip
+    for back in range(9, 0, -1):
+        ended = paris - timedelta(days=back - 1) if paris < now else paris - timedelta(days=back)
+        job = FinishedJobFactory(
+            id=new_id(), parent=report.id, task="shop.tasks.sales_report", queue="reports", ended_at=ended,
+            enqueued_at=ended - timedelta(seconds=48), started_at=ended - timedelta(seconds=47),
+            state="dead" if back == 4 else "succeeded", result=None,
+            error="TimedOut: killed at its limit of 300 s" if back == 4 else "",
+            origin=f"schedule shop.nightly_report, due {ended:%Y-%m-%d} 02:00:00 Europe/Paris",
+        )  # fmt: skip
+    running = JobFactory(task="shop.tasks.sync_stock", origin="schedule shop.sync_stock, due now")
+    Schedule.objects.filter(pk=report.id).update(last_job=job.id, last_at=ended)
+    ScheduleFactory(
+        name="shop.sync_stock", task=REPORT, every=timedelta(minutes=5), declared=True, made=15_204, skipped_ticks=12,
+        overlap="skip", next_at=now + timedelta(minutes=3, seconds=12), last_job=running.id,
+        last_at=now - timedelta(minutes=2), passed_at=now - timedelta(hours=3),
+    )  # fmt: skip
+    ScheduleFactory(
+        name="shop.exchange_rates", task=REPORT, cron="15 */4 * * MON-FRI", every=None, declared=True, made=988,
+        timezone="America/New_York", next_at=Rhythm("15 */4 * * MON-FRI", timezone="America/New_York").after(now),
+        last_job=ended_well(now - timedelta(hours=2)), last_at=now - timedelta(hours=2),
+    )  # fmt: skip
+    ScheduleFactory(
+        name="newsletter", task=REPORT, cron="30 9 * * TUE", every=None, timezone="Asia/Kolkata", made=40,
+        next_at=now + timedelta(days=2), paused_at=now - timedelta(hours=2), paused_by="anna",
+        pause_reason="the provider is down, ticket 4711",
+    )  # fmt: skip
+    ScheduleFactory(
+        name="invoices.lord-howe", task="project.shop.tasks.send_receipt", cron="0 6 L * *", every=None, made=7,
+        timezone="Australia/Lord_Howe",
+        next_at=Rhythm("0 6 L * *", timezone="Australia/Lord_Howe").after(now),
+        trouble="InvalidArguments: project.shop.tasks.send_receipt(order_id: int) cannot be called like this: missing a"
+        " required argument: 'order_id'.",
+    )  # fmt: skip
+    ScheduleFactory(
+        name="crm.clean_up", task="crm.tasks.clean_up", every=timedelta(days=1), declared=True, made=77,
+        orphaned_at=now - timedelta(days=3), next_at=now,
+    )  # fmt: skip
 
 
 def _minute(chance: random.Random, at: datetime, back: int) -> list[Stat]:

@@ -56,6 +56,7 @@ ROWS = {
     "R21": Row("r21_signals", "signals: TERM, INT, QUIT, twice, in each state, as PID 1 and under sh -c", linux=True),
     "R22": Row("r22_upgrade", "upgrade: two releases side by side while the schema changes", tools=("git", "tar")),
     "R24": Row("r24_clocks", "clocks: an hour ahead and two days behind", tools=("faketime",)),
+    "R25": Row("r25_schedules", "schedules: five schedulers race over 200 ticks under kills, and one job a tick"),
     "R26": Row("r26_idle", "idle: two hundred slots ask seldom and begin soon", own_server={"max_connections": "600"}),
     "R27": Row("r27_payloads", "payloads: what was accepted comes back, and nothing hostile sticks"),
     "R28": Row("r28_standby", "standby: the primary dies and another takes over", own_server={"wal_level": "replica"}),

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connections, router
 
+from jobs.discover import for_workers
 from jobs.waiting import Broken, broken, waiting
 from outbox.models import Message
 
@@ -30,6 +31,7 @@ class Command(BaseCommand):
         outbox = options["database"] or router.db_for_write(Message)
         if outbox not in connections.settings:
             raise CommandError(f"--database {outbox}: settings.DATABASES has {', '.join(connections.settings)}.")
+        for_workers()
         checked, found = 0, []
         try:
             for job in waiting(outbox):

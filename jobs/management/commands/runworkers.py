@@ -17,6 +17,7 @@ from jobs.claim import Lanes
 from jobs.conf import QUEUE_NAME, JobsSettings, jobs_settings
 from jobs.connections import close_before_forking
 from jobs.declare import registry
+from jobs.discover import for_workers
 from jobs.keeper import Duty
 from jobs.supervisor import Supervisor
 from outbox.relay import destination
@@ -65,6 +66,7 @@ class Command(BaseCommand):
         if (problem := unsupported(settings.DATABASE)) is not None:
             raise CommandError(problem)
         destination()
+        for_workers()
         lanes = lanes_of(options["queues"], settings)
         duty = Duty(tuple(lanes.queues) or None, options["queues"], slots, not options["no_relay"], options["burst"])
         _speak(options["verbosity"])

@@ -102,7 +102,7 @@ class Command(BaseCommand):
             if moved:
                 hot_until = now + QUIET_FOR * 1.25
                 return 0.0
-            return 0.002 if now < hot_until else outbox_settings().poll_interval
+            return 0.001 if now < hot_until else outbox_settings().poll_interval
 
         def wait(seconds: float) -> None:
             nonlocal hot_until

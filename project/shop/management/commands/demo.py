@@ -187,6 +187,7 @@ def environment(data: Path, url: str, port: int) -> dict[str, str]:
         "DATABASE_URL": url,
         "DATA_DIR": str(data),
         "SUPPLIER_URL": f"http://127.0.0.1:{port}/supplier/",
+        "RATES_URL": f"http://127.0.0.1:{port}/rates/",
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         "DEBUG": "0",
         "DEMO": "1",

@@ -1,0 +1,7 @@
+"""Where the tasks of the recipes are found at start-up."""
+
+from __future__ import annotations
+
+from project.recipes import chasing, export, nightly, rates, repricing, webhook, welcome
+
+__all__ = ["chasing", "export", "nightly", "rates", "repricing", "webhook", "welcome"]
