@@ -84,10 +84,8 @@ DEFAULT_FROM_EMAIL = "shop@example.com"
 SUPPLIER_URL = env.str("SUPPLIER_URL", default="http://127.0.0.1:8000/supplier/")
 # And so is its bank, which is asked for exchange rates.
 RATES_URL = env.str("RATES_URL", default="http://127.0.0.1:8000/rates/")
-# So are the bank and the warehouse of the recipes.
-BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8000/recipes/rates/")
+# So is the warehouse of the recipes.
 WAREHOUSE_URL = env.str("WAREHOUSE_URL", default="http://127.0.0.1:8000/recipes/hook/")
-REPORTS_TO = env.str("REPORTS_TO", default="owner@example.com")
 
 OUTBOX: dict[str, object] = {}
 JOBS: dict[str, object] = {}

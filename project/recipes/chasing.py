@@ -12,14 +12,14 @@ from project.shop.tasks import confirm_with_supplier
 SUPPLIER = "orders@supplier.example.com"
 
 
-@task(max_attempts=3)
-def chase_supplier(order_id: int) -> bool:
-    """Write to the supplier, unless he has confirmed; returns whether it was written."""
+def unconfirmed(order_id: int) -> bool:
+    return not SupplierCall.objects.filter(order=order_id).exists()
+
+
+@task(max_attempts=3, only_if=unconfirmed)
+def chase_supplier(order_id: int) -> None:
     order = Order.objects.get(pk=order_id)
-    if SupplierCall.objects.filter(order=order).exists():
-        return False
     send_letter(SUPPLIER, f"Order {order.number}", "We are still waiting for your confirmation.\n")
-    return True
 
 
 @transaction.atomic

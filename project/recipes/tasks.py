@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from project.recipes import chasing, export, nightly, rates, repricing, webhook, welcome
+from project.recipes import chasing, export, repricing, webhook, welcome
 
-__all__ = ["chasing", "export", "nightly", "rates", "repricing", "webhook", "welcome"]
+__all__ = ["chasing", "export", "repricing", "webhook", "welcome"]

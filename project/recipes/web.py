@@ -10,12 +10,6 @@ from urllib.request import ProxyHandler, Request, build_opener
 OPENER = build_opener(ProxyHandler({}))
 
 
-def get_json(url: str, *, timeout: float) -> Any:
-    """Raises OSError; HTTPError, its kind, has the code."""
-    with OPENER.open(url, timeout=timeout) as answer:
-        return json.load(answer)
-
-
 def post_json(url: str, body: Any, *, headers: dict[str, str], timeout: float) -> None:
     """Raises OSError; HTTPError, its kind, has the code and the headers of the answer."""
     sent = {"Content-Type": "application/json", **headers}

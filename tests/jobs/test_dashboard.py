@@ -33,6 +33,7 @@ from tests.factories import (
 )
 from tests.support.dashboard import STATES, at, fill_all
 from tests.support.people import MARKUP, Elements, staff, superuser
+from tests.support.values import named
 
 pytestmark = pytest.mark.django_db
 
@@ -337,7 +338,7 @@ def test_any_search_is_answered(term: str) -> None:
         ("dead", {"error": "mailBOX"}, {"dead"}),
         ("dead", {"error": "%"}, set()),
     ],
-    ids=str,
+    ids=named,
 )
 def test_filters(state: str, query: dict[str, str], expected: set[str]) -> None:
     jobs = {

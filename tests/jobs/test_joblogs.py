@@ -17,6 +17,7 @@ from tests.factories import AttemptFactory, FinishedJobFactory, LogLineFactory
 from tests.support.committing import _django_db_helper  # noqa: F401
 from tests.support.floor import a_claimed, outcome
 from tests.support.processes import Program
+from tests.support.values import named
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +55,7 @@ def test_lines_and_failed_tries_in_the_order_of_time() -> None:
         (["--since", "2020-01-01"], {"a", "b", "c", "old", "attempt 1 failed: ValueError: no"}),
         (["--task", "%"], set()),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_is_shown_can_be_narrowed(arguments: list[str], expected: set[str]) -> None:
     LogLineFactory(text="a", source_name="mail")

@@ -14,6 +14,7 @@ from jobs.errors import InvalidOption
 from jobs.options import UNSET
 from jobs.tasks import Task
 from tests import tasks
+from tests.support.values import named
 
 LATER = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -127,7 +128,7 @@ NO_NAME = [None, 5, b"mail", [], {}, object(), "", "two words", "ä", "a\n", "a\
 
 def refused(**options: Any) -> Any:
     (option,) = options
-    return [pytest.param({option: value}, id=f"{option}={str(value)[:30]}") for value in options[option]]
+    return [pytest.param({option: value}, id=f"{option}={named(value)[:30]}") for value in options[option]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hypothesis import strategies as st
@@ -14,6 +15,11 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
     max_leaves=12,
 )
+
+
+def named(value: Any) -> str:
+    """An id for a case of a test that is the same in every process: sets sorted, objects without their address."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(sorted(value)) if isinstance(value, set) else str(value))[:60]
 
 
 def same(one: Any, other: Any) -> bool:
