@@ -182,6 +182,9 @@ class Keeper:
     def _hand_back(self, rows: list[Row]) -> None:
         """Of rows that no slot had, those that none has taken meanwhile: a new slot claims under a new number."""
         claimers, running = {slot.claimer for slot in self._board.slots}, set(self._board.in_hands())
+        self._receive()
+        if self._verdicts:
+            return  # a slot has come and gone meanwhile: that it crashed must not be forgotten over this
         left = [job for job in read(rows) if job.claimer not in claimers and job.id not in running]
         if left:
             hand_back(self._session, left, self._board.worker, self._settings)
@@ -197,7 +200,6 @@ class Keeper:
             self._channel.send({"done": verdict.number})
             self._board.wake_mover()  # there may be callbacks, and retries that are due soon
             self._sweep_at = 0.0
-            self._board.wake_mover()  # a retry may be due sooner than anything it knows of
 
     def _leave(self, claimers: list[int], running: list[UUID]) -> float:
         """All slots are dead and their verdicts written: hand back the rest, sign off."""

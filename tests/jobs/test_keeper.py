@@ -15,8 +15,9 @@ from jobs.board import ALL_QUEUES, Board, empty
 from jobs.conf import JobsSettings
 from jobs.intake import CHANNEL
 from jobs.keeper import Duty, Keeper
-from jobs.models import Job, Worker
-from jobs.verdict import Channel, Fated, Verdict
+from jobs.models import Attempt, Job, Worker
+from jobs.outcome import Happened
+from jobs.verdict import Channel, Fated, Verdict, to_message
 from outbox.session import Query, Session
 from tests.factories import JobFactory
 from tests.support.floor import column, fill, value
@@ -37,17 +38,28 @@ def board() -> Iterator[Board]:
 
 
 @pytest.fixture
-def keeper(ours: Session, board: Board) -> Iterator[Keeper]:
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    pair = socket.socketpair()
+    yield pair
+    for end in pair:
+        end.close()
+
+
+@pytest.fixture
+def supervisor(ends: tuple[socket.socket, socket.socket]) -> Channel:
+    return Channel(ends[0])
+
+
+@pytest.fixture
+def keeper(
+    ours: Session, board: Board, ends: tuple[socket.socket, socket.socket], supervisor: Channel
+) -> Iterator[Keeper]:
     """Registered, told of all verdicts, and with everything due."""
-    ends = socket.socketpair()
-    supervisor = Channel(ends[0])
     made = Keeper(board, Channel(ends[1]), Duty(("default", "mail"), "default, mail", 2, True, False), JobsSettings())
     supervisor.send({"told": True})
     made.step()
     yield made
     made._session.close()
-    for end in ends:
-        end.close()
 
 
 def everything_due(keeper: Keeper) -> None:
@@ -98,6 +110,23 @@ def test_a_slot_that_claims_while_the_keeper_looks_keeps_its_job(ours: Session, 
 
     job.refresh_from_db()
     assert (job.state, job.claimer) == ("running", 12)
+
+
+def test_a_slot_that_comes_and_goes_while_the_keeper_looks_is_judged_and_not_swept(
+    ours: Session, keeper: Keeper, board: Board, supervisor: Channel
+) -> None:
+    """That it crashed must not be forgotten: for an at_most_once job this would be a second run."""
+    job = JobFactory(running=True, worker=board.worker, claimer=12, max_attempts=3)
+    fate = Fated(str(job.id), job.lease, 12, Happened.CRASHED, 1.0, "its process died")
+    supervisor.send(to_message(Verdict(1, "jobs-slot-none", [fate])))
+    everything_due(keeper)
+
+    keeper._look(time.monotonic(), [11], [])  # it was not on the board yet, and is not any more
+    assert column(ours, "SELECT state FROM jobs_job") == ["running"]
+
+    keeper._carry_out()
+    assert Job.objects.values_list("state", "crashes").get() == ("ready", 1)
+    assert Attempt.objects.get().kind == "crashed"
 
 
 def test_it_beats_although_nobody_gets_at_the_jobs(ours: Session, keeper: Keeper, board: Board) -> None:

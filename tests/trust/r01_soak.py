@@ -31,6 +31,8 @@ def row(ground: Ground, report: Report) -> None:
     report.must("run though rolled back", soak.rolled_back_run, "==", 0)
     report.must("atomic: effects or children doubled", found.atomic_duplicated, "==", 0)
     report.must("atomic: effects or children missing", found.atomic_missing, "==", 0)
+    if gone := soak.without_a_row:
+        report.note(f"no row of an atomic job: {len(gone)}, the first is {gone[0]}, the last {gone[-1]}")
     report.must("at_most_once: run again", found.at_most_once_repeated, "==", 0)
     report.must("stale writes", found.stale_writes, "==", 0)
     report.must("stuck", found.stuck, "==", 0)

@@ -82,7 +82,7 @@ class Soak:
             blow()
         self.enemy.let_wake()
         self.fed = time.monotonic() - began
-        self.ground.settle(max(30.0, 60 * minutes - (time.monotonic() - began)))
+        self.ground.settle(max(60.0, 60 * minutes - (time.monotonic() - began)))
         return self._find(time.monotonic() - began)
 
     def _feed(self, count: int, *, long: bool = False) -> None:
@@ -119,12 +119,16 @@ class Soak:
 
     def _find(self, took: float) -> Finding:
         ground, enemy = self.ground, self.enemy
+        stuck = checker.stuck(ground)  # first: where the time was over, the workers go on while this is counted
         committed = {str(job): number for number, job in ground.sql("SELECT number, job FROM trust_order")}
+        self.numbers = committed
         self.rolled_back_run = len(self.rolled_back & set(ground.evidence.numbers("begins")))
         self.committed = len(committed)
-        atomic = {job: number for job, number in committed.items() if self.kinds[job] == "exactly"}
         repeated = self._repeated()
         ends = {job: (state, crashes, error) for job, state, crashes, error in ground.sql(ENDED)}
+        atomic = {
+            job: number for job, number in committed.items() if self.kinds[job] == "exactly" and job in ends
+        }  # fmt: skip
         self.dead_of_a_lost_worker = sum(self._given_up(job, ends) for job in committed)
         self.ended_badly = sum(
             ends.get(job, ("succeeded",))[0] != "succeeded" and not self._given_up(job, ends) for job in committed
@@ -143,7 +147,7 @@ class Soak:
             stale_writes=ground.value(STALE.replace("%%", "%")),
             external_duplicates=sum(repeated.values()),
             in_flight_at_kills=enemy.in_flight,
-            stuck=checker.stuck(ground),
+            stuck=stuck,
             seconds=round(took, 1),
         )
 
@@ -157,8 +161,10 @@ class Soak:
         effects = Counter(dict(self.ground.sql("SELECT number, count(*) FROM trust_effect GROUP BY number")))
         children = Counter(dict(self.ground.sql(CHILDREN)))
         known = set(atomic.values())
+        self.without_a_row = sorted(known - effects.keys())
         rows = sum(far(effects[number], 1) for number in known)
-        rows += far(sum(count for number, count in effects.items() if number not in known), 0)
+        mine = {number for job, number in self.numbers.items() if self.kinds[job] == "exactly"}
+        rows += far(sum(count for number, count in effects.items() if number not in mine), 0)
         return int(rows + sum(far(children[job], number % 10 == 0) for job, number in atomic.items()))
 
     def _repeated(self) -> Counter[str]:
