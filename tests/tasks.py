@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from django.conf import settings
 from django.db import connection
 
 from jobs import GiveUp, JobContext, consumer, event, task
@@ -336,11 +337,14 @@ async def audit_placed(context: JobContext, payload: dict[str, Any]) -> list[str
 event("tests.undone")
 
 
-from tests import hangs  # noqa: E402, F401  tasks of their own
-
-
 @task
 def mark_start_and_end(number: int, seconds: float) -> None:
     append(f"start {number} {time.time()}")
     time.sleep(seconds)
     append(f"end {number} {time.time()}")
+
+
+from tests import hangs  # noqa: E402, F401  tasks of their own
+
+if settings.TASKS:
+    from tests import django_tasks  # noqa: F401  declared with Django's decorator
