@@ -28,7 +28,12 @@ JOBS: dict[str, object] = {
 }
 LOGGING = {"version": 1, "disable_existing_loggers": False}
 
-OURS = {"BACKEND": "jobs.backend.JobsBackend", "QUEUES": ["default", "mail"]}
+SERVED = JOBS["QUEUES"]
+# Only queues that this process's JOBS has: a benchmark has fewer, and the check refuses one that no worker serves.
+OURS = {
+    "BACKEND": "jobs.backend.JobsBackend",
+    "QUEUES": [name for name in ("default", "mail") if isinstance(SERVED, list) and name in SERVED],
+}
 TASKS: dict[str, dict[str, object]] = {}
 if find_spec("django.tasks") or find_spec("django_tasks"):
     package = "django.tasks" if find_spec("django.tasks") else "django_tasks"

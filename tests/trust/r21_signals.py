@@ -89,8 +89,9 @@ class Matrix:
         status = worker.process.returncode
         if status not in (0, -signals[0], 128 + signals[0]) or (status and state != "starting" and name != "sh -c"):
             self.bad.append(f"{name}, {state}: exit status {status}")
-        with suppress(RowFailed):  # the kernel ends them with their parent, a moment later
-            ground.wait(lambda: not any(map(alive, below)), 1.0)
+        # The kernel ends them with their parent, a moment later; a shell is gone long before its worker.
+        with suppress(RowFailed):
+            ground.wait(lambda: not any(map(alive, below)), GRACE + 2 if name == "sh -c" else 1.0)
         if left := list(filter(alive, below)):
             self.left += len(left)
             self.bad.append(f"{name}, {state}: {len(left)} processes left behind")
