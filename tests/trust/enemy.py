@@ -55,13 +55,14 @@ class Enemy:
     def plan(self, kills: int) -> list[Callable[[], None]]:
         """The blows of a soak in a random order: so many kills of children, a tenth of it of supervisors and of
         sessions, and some stops past the lease and crashes of the server."""
-        blows: list[Callable[[], None]] = [self.kill_a_child] * kills
+        last: list[Callable[[], None]] = [self.kill_a_child] * (kills // 4)  # what heals in a second; else all wait
+        blows: list[Callable[[], None]] = [self.kill_a_child] * (kills - len(last))
         blows += [self.kill_a_supervisor] * (kills // 10)
         blows += [self.end_a_session] * max(1, kills // 10)
         blows += [self.stop_past_the_lease] * max(1, kills // 60)
         blows += [self.crash_the_server] * max(1, kills // 100)
         self.rolls.shuffle(blows)
-        return blows
+        return blows + last
 
     # Blows --------------------------------------------------------------------------------------------------------
 
