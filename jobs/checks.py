@@ -72,7 +72,7 @@ def check_schedules(app_configs: Sequence[Any] | None = None, **_: Any) -> list[
     ]
 
 
-@register("jobs", checks.Tags.database)
+@register(checks.Tags.database)
 def check_schedules_in_table(
     app_configs: Sequence[Any] | None = None, databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
