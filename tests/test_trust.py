@@ -70,7 +70,7 @@ def played(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[subproce
 
 
 def is_row(item: Any) -> bool:
-    return item.path == Path(__file__) and "row" in getattr(item, "callspec", item).__dict__.get("params", {})
+    return item.path == Path(__file__) and "row" in getattr(getattr(item, "callspec", None), "params", {})
 
 
 @pytest.mark.parametrize("row", SMALL)

@@ -9,6 +9,7 @@ from jobs import claim as claims
 from outbox.session import Query, Session
 from tests.support.floor import EVERYTHING
 from tests.support.plans import explain
+from tests.support.wait import wait_until
 from tests.trust.ground import Ground
 from tests.trust.report import Report
 
@@ -22,6 +23,11 @@ AGAINST = (
     "enable_bitmapscan", "enable_memoize",
 )  # fmt: skip
 
+# While somebody holds a snapshot in this database, an autovacuum of another table for one, a claim walks over the index
+# entries of what the claims before it took: 11.6 pages a job were seen instead of 10. R17 is the row about that.
+HELD = """SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND backend_xmin IS NOT NULL
+  AND pid <> pg_backend_pid()"""
+
 
 def row(ground: Ground, report: Report) -> None:
     rows = ground.size(1_000_000, 10_000)
@@ -31,6 +37,7 @@ def row(ground: Ground, report: Report) -> None:
     wrong = claimed = scans = 0
     worst = 0.0
     for batch in (1, 10, 100, 500):
+        wait_until(lambda: not session.glance(Query(HELD)), within=120, what="nobody else's snapshot")
         plan = explain(session, claims.claim(1, 11, EVERYTHING, batch))
         scans += bool(plan.read_whole(["jobs_job"]))
         report.figure(f"buffers of a batch of {batch}", plan.buffers)
@@ -50,6 +57,4 @@ def row(ground: Ground, report: Report) -> None:
     report.must("claims of another size than asked", wrong, "==", 0)
     report.must("rows running beyond those given out", raw - claimed, "==", 0)
     report.must("plans that read the table whole", scans, "==", 0)
-    # 10 pages a job were the target. 9.9 to 11.5 were seen: the index of what runs grows a level while this row claims,
-    # each level is a page more. What this guards against, a plan that reads more than it takes, costs many times that.
-    report.must("buffers, as a share of 20 + 10 x batch", worst, "<=", 1.25)
+    report.must("buffers, as a share of 20 + 10 x batch", worst, "<=", 1.0)
