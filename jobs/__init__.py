@@ -22,7 +22,9 @@ The files lie along one corridor, in the order a job walks it:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jobs.lazy import lazily
 
 if TYPE_CHECKING:
     from jobs.callback import Callback as Callback
@@ -89,11 +91,4 @@ _HOMES = {
     "task": "jobs.declare",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Django imports this package before any model may be; what the names stand on needs models.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazily(__name__, _HOMES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jobs.lazy import lazily
 
 if TYPE_CHECKING:
     from jobs.testing.idempotency import assert_idempotent as assert_idempotent
@@ -16,20 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Enqueued", "Ran", "assert_enqueued", "assert_idempotent", "assert_not_enqueued", "enqueued", "run_jobs"]
 
 _HOMES = {
-    "Enqueued": "looks",
-    "Ran": "inline",
-    "assert_enqueued": "looks",
-    "assert_idempotent": "idempotency",
-    "assert_not_enqueued": "looks",
-    "enqueued": "looks",
-    "run_jobs": "inline",
+    "Enqueued": "jobs.testing.looks",
+    "Ran": "jobs.testing.inline",
+    "assert_enqueued": "jobs.testing.looks",
+    "assert_idempotent": "jobs.testing.idempotency",
+    "assert_not_enqueued": "jobs.testing.looks",
+    "enqueued": "jobs.testing.looks",
+    "run_jobs": "jobs.testing.inline",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # The pytest plugin lives in this package and is loaded before Django is set up; what the names stand on is not.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"jobs.testing.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

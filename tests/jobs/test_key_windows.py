@@ -30,7 +30,7 @@ from outbox.session import Query, Session
 from tests import tasks
 from tests.factories import in_home
 from tests.support.floor import DEFAULTS, broken, claim, conclude, outcome
-from tests.support.observer import at_once, beside
+from tests.support.observer import at_once, beside, nobody_waits
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -258,22 +258,12 @@ def test_in_bulk_it_is_one_look_and_without_a_window_none(
 @both
 @pytest.mark.parametrize("many", [False, True])
 def test_no_request_waits_for_another(ours: Session, keyed: Task[Any, Any], many: bool) -> None:
-    done = threading.Event()
+    def again() -> object:
+        if many:
+            return keyed.using(idempotency_key=None).enqueue_many([(2,)], idempotency_keys=["order-42"])
+        return keyed.enqueue(2)
 
-    def request() -> None:
-        with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SET LOCAL lock_timeout = '1ms'")
-            if many:
-                keyed.using(idempotency_key=None).enqueue_many([(2,)], idempotency_keys=["order-42"])
-            else:
-                keyed.enqueue(2)
-        done.set()
-
-    with transaction.atomic():
-        keyed.enqueue(1)
-        with beside(request):
-            assert done.wait(10)
+    nobody_waits(lambda: keyed.enqueue(1), again)
 
 
 LEFT = Query("SELECT 1 FROM outbox_message UNION SELECT 1 FROM jobs_job")

@@ -26,7 +26,7 @@ from outbox.session import Session
 from tests import tasks
 from tests.factories import FinishedJobFactory, in_home
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
-from tests.support.observer import at_once, beside, observer
+from tests.support.observer import at_once, nobody_waits, observer
 from tests.support.wait import wait_until
 
 pytestmark = on_default
@@ -196,22 +196,12 @@ def test_a_rolled_back_key_is_not_spent(session: Session) -> None:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_a_request_never_waits_for_another_one_with_the_same_key(many: bool) -> None:
-    done = threading.Event()
+    def again() -> object:
+        if many:
+            return tasks.noop.enqueue_many([(2,)], idempotency_keys=["order-42"])
+        return keyed.enqueue(2)
 
-    def request() -> None:
-        with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SET LOCAL lock_timeout = '1ms'")
-            if many:
-                tasks.noop.enqueue_many([(2,)], idempotency_keys=["order-42"])
-            else:
-                keyed.enqueue(2)
-        done.set()
-
-    with transaction.atomic():
-        keyed.enqueue(1)
-        with beside(request):
-            assert done.wait(10)
+    nobody_waits(lambda: keyed.enqueue(1), again)
 
 
 def test_a_request_never_waits_for_a_relay_that_holds_its_key() -> None:

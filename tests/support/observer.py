@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connections
+from django.db import connection, connections, transaction
 
 from outbox.session import Row, own_params
 
@@ -79,3 +79,20 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
         raise errors[0]
     assert not any(thread.is_alive() for thread in threads)
     return answers
+
+
+def nobody_waits(first: Callable[[], Any], second: Callable[[], Any]) -> None:
+    """While what `first` has written is not committed, `second` writes in a transaction that may wait for no lock."""
+    done = threading.Event()
+
+    def request() -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '1ms'")
+            second()
+        done.set()
+
+    with transaction.atomic():
+        first()
+        with beside(request):
+            assert done.wait(10)
