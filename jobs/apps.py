@@ -15,8 +15,10 @@ class JobsConfig(AppConfig):
         from jobs import advice, background, checks, consume  # noqa: F401  registers them
         from jobs.early import catch_up
         from jobs.intake import accept
+        from outbox.lite.book import also
         from outbox.relay import deliver_to
 
         deliver_to(accept)
+        also("jobs.lite")
         catch_up()
         autodiscover_modules("tasks", "consumers")

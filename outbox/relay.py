@@ -11,11 +11,10 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-import psycopg
-
+from outbox import faults
 from outbox.errors import NoDestination, Undeliverable
 from outbox.session import Query, Row, Session
 from outbox.text import describe
@@ -37,6 +36,12 @@ SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::
 REPLAY = """WITH back AS (DELETE FROM outbox_setasidemessage WHERE id = ANY(%s::bigint[])
   RETURNING uid, headers, body, written_at)
 INSERT INTO outbox_message (uid, headers, body, written_at) SELECT * FROM back RETURNING uid"""
+
+
+class Fetched(Protocol):
+    """A cursor, whichever database's."""
+
+    def fetchall(self) -> list[Row]: ...
 
 
 class Written(NamedTuple):
@@ -89,15 +94,15 @@ class Moved(NamedTuple):
 
 
 def step(session: Session, deliver: Deliver, batch: int) -> Moved:
-    """Move up to `batch` messages. Raises psycopg.OperationalError when the database is in trouble: nothing moved."""
+    """Move up to `batch` messages. Raises one of faults.OPERATIONAL when the database is in trouble: nothing moved."""
     try:
         try:
             return _move(session, deliver, batch)
-        except psycopg.errors.DeadlockDetected:  # with a relay that delivers one by one: it has what it needs now
+        except faults.DEADLOCK:  # with a relay that delivers one by one: it has what it needs now
             return _move(session, deliver, batch)
-    except (psycopg.DataError, psycopg.IntegrityError, Undeliverable) as error:
+    except (*faults.REFUSED, Undeliverable) as error:
         logger.warning("outbox: a batch was refused (%s); delivering its messages one by one", describe(error))
-    except psycopg.Error:
+    except faults.ANY:
         raise  # a restart, a full disk, a missing table: nothing is wrong with the messages
     except Exception as error:
         logger.warning("outbox: the destination failed (%s); delivering one by one", describe(error), exc_info=error)
@@ -136,9 +141,9 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
                         connection.execute(query.sql, query.params)
                 rejected += delivery.rejected
                 later = later or delivery.later
-            except (psycopg.DataError, psycopg.IntegrityError) as error:
+            except faults.REFUSED as error:
                 rejected.append((message, describe(error)))
-            except psycopg.Error:
+            except faults.ANY:
                 raise
             except Exception as error:
                 rejected.append((message, describe(error)))
@@ -148,7 +153,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
     return Moved(len(taken) - len(rejected), len(rejected), later)
 
 
-def read(cursor: psycopg.Cursor[Row]) -> list[Written]:
+def read(cursor: Fetched) -> list[Written]:
     """The rows as messages, eldest first: RETURNING promises no order."""
     return sorted(map(Written._make, cursor.fetchall()))
 

@@ -8,7 +8,6 @@ import re
 from argparse import ArgumentParser
 from typing import Any
 
-import psycopg
 from django.core.management.base import BaseCommand, CommandError
 
 from jobs import child, reload
@@ -20,12 +19,15 @@ from jobs.declare import registry
 from jobs.discover import for_workers
 from jobs.keeper import Duty
 from jobs.supervisor import Supervisor
+from outbox import faults
 from outbox.relay import destination
 from outbox.session import Query, Session
 
 WEIGHTED = re.compile(r"(?P<name>[^:]+):(?P<weight>\d+(\.\d+)?)\Z")
 
 TABLES = ("outbox_message", "jobs_job", "jobs_finishedjob", "jobs_worker")
+
+THERE = "SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name"
 
 NO_TABLES, NO_DATABASE = 3, 4
 
@@ -126,10 +128,8 @@ def look(alias: str) -> int:
     """Whether the tables are there: 0, NO_TABLES or NO_DATABASE."""
     session = Session(alias, statement_timeout=5)
     try:
-        found = session.run(
-            Query("SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name", (list(TABLES),))
-        )
-    except psycopg.Error:
+        found = session.run(Query(THERE, (list(TABLES),)))
+    except faults.ANY:
         return NO_DATABASE
     return 0 if all(row[0] for row in found) else NO_TABLES
 
