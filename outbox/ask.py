@@ -47,3 +47,12 @@ def writing(alias: str) -> AbstractContextManager[None]:
 
         return in_lane(connection)
     return transaction.atomic(using=alias)
+
+
+def not_for_workers(alias: str) -> str | None:
+    """Why processes of their own cannot use that database; None when they can."""
+    if connections[alias].vendor != "sqlite":
+        return None
+    from outbox.lite.fitness import not_for_workers as why
+
+    return why(alias)

@@ -10,7 +10,7 @@ import pytest
 from django.db import connections
 
 from jobs.rescue import end_sessions
-from outbox import session as sessions
+from outbox import postgresql as sessions
 from outbox.session import Query, Session
 from tests.support.processes import database_url
 from tests.trust.bouncer import Bouncer

@@ -14,7 +14,8 @@ from django.db import connection, connections, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from outbox.models import Message
-from outbox.session import Query, Session, backoff, own_params, process_name
+from outbox.postgresql import own_params
+from outbox.session import Query, Session, backoff, process_name
 from tests.factories import MessageFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import beside, observer

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from outbox.session import BEGIN, SETTINGS, Query, Row, Session, rows
+from outbox.postgresql import BEGIN, SETTINGS, rows
+from outbox.session import Query, Row, Session
 from tests.support.wait import wait_until
 
 T = TypeVar("T")

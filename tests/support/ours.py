@@ -8,17 +8,20 @@ import pytest
 from django.db import connections
 
 from outbox.session import Session
+from tests.support.database import on_sqlite
 from tests.support.floor import wipe
 from tests.support.locks import close_all
 
 
 @pytest.fixture
-def ours(db: None) -> Iterator[Session]:
+def ours(request: pytest.FixtureRequest) -> Iterator[Session]:
     """A connection as a worker has one, on empty tables, and a Django connection that commits.
 
     What `transactional_db` gives, without its TRUNCATE of every table: the connection on which `db` has opened its
     transaction is laid aside for the test, and Django opens another.
     """
+    # On SQLite a transaction that is open would have the one writer's turn for the whole test.
+    request.getfixturevalue("transactional_db" if on_sqlite() else "db")
     laid_aside = connections["default"]
     del connections["default"]
     session = Session("default", statement_timeout=15)

@@ -20,6 +20,7 @@ from jobs.discover import for_workers
 from jobs.keeper import Duty
 from jobs.supervisor import Supervisor
 from outbox import faults
+from outbox.ask import not_for_workers
 from outbox.relay import destination
 from outbox.session import Query, Session
 
@@ -66,6 +67,8 @@ class Command(BaseCommand):
         if drain < 0:
             raise CommandError(f"--drain-timeout {drain:g}: give 0 or more seconds.")
         if (problem := unsupported(settings.DATABASE)) is not None:
+            raise CommandError(problem)
+        if (problem := not_for_workers(settings.DATABASE)) is not None:
             raise CommandError(problem)
         destination()
         for_workers()

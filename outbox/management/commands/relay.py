@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 
 from outbox import faults, loop
+from outbox.ask import not_for_workers
 from outbox.conf import outbox_settings
 from outbox.models import Message
 from outbox.relay import destination, replay, step
@@ -43,6 +44,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"The relay needs PostgreSQL or SQLite; the database {alias!r} is {connections[alias].display_name}."
             )
+        if (problem := not_for_workers(alias)) is not None:
+            raise CommandError(problem)
         destination()
         session = Session(alias, application_name=f"outbox-relay-{process_name()}"[:63])
         try:
