@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -29,9 +30,7 @@ def ask_named(alias: str, sql: str, params: Params = ()) -> Asked:
     """The same with the names of the columns."""
     connection = connections[alias]
     if connection.vendor == "sqlite":
-        from outbox.lite.answer import ask as ask_lite
-
-        return Asked(*ask_lite(connection, sql, params))
+        return Asked(*_lite("answer").ask(connection, sql, params))
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         if cursor.description is None:
@@ -43,9 +42,8 @@ def writing(alias: str) -> AbstractContextManager[None]:
     """`atomic` for a transaction of ours that writes: on SQLite it takes the one writer's turn when it begins."""
     connection = connections[alias]
     if connection.vendor == "sqlite":
-        from outbox.lite.lane import writing as in_lane
-
-        return in_lane(connection)
+        block: AbstractContextManager[None] = _lite("lane").writing(connection)
+        return block
     return transaction.atomic(using=alias)
 
 
@@ -53,6 +51,16 @@ def not_for_workers(alias: str) -> str | None:
     """Why processes of their own cannot use that database; None when they can."""
     if connections[alias].vendor != "sqlite":
         return None
-    from outbox.lite.fitness import not_for_workers as why
+    why: str | None = _lite("fitness").not_for_workers(alias)
+    return why
 
-    return why(alias)
+
+def limited(alias: str, seconds: float) -> AbstractContextManager[None]:
+    """On SQLite: what is read in here is interrupted after so long. PostgreSQL has a setting for that."""
+    block: AbstractContextManager[None] = _lite("lane").limited(connections[alias], seconds)
+    return block
+
+
+def _lite(room: str) -> Any:
+    """Imported when asked for: whoever is on PostgreSQL never reads it."""
+    return import_module(f"outbox.lite.{room}")

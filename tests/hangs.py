@@ -70,7 +70,7 @@ def holds_the_gil() -> None:
 @task(timeout=LIMIT)
 def queries_for_ever() -> None:
     begin("queries_for_ever")
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT pg_sleep(3600)")
 
 
@@ -91,6 +91,7 @@ def has_a_grandchild_in_its_own_session() -> None:
 
 DAEMON = """
 import os, sys, time
+from tests.support.sql import a_cursor
 if os.fork():
     os._exit(0)
 os.setsid()

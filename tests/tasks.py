@@ -186,7 +186,7 @@ def atomic_effect(context: JobContext, mark: str) -> None:
 
 @task(atomic=True, takes_context=True)
 def atomic_on_one_snapshot_then_wait_for_file(context: JobContext, path: str, mark: str) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     Effect.objects.create(job=context.job_id, note=mark)
     append(mark)
@@ -345,6 +345,7 @@ def mark_start_and_end(number: int, seconds: float) -> None:
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own
+from tests.support.sql import a_cursor
 
 if getattr(settings, "TASKS", None):  # the settings of the scorecard and of the benchmarks have none
     from tests import django_tasks  # noqa: F401  declared with Django's decorator

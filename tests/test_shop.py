@@ -22,6 +22,7 @@ from project.shop.templatetags.shop import money
 from tests.factories import FinishedJobFactory, JobFactory
 from tests.factories_shop import OrderFactory, OrderLineFactory, ProductFactory, tasks_written
 from tests.support.blocks import work
+from tests.support.sql import a_cursor
 
 if TYPE_CHECKING:  # their places differ between versions
     from pytest_django import DjangoAssertNumQueries, Settings
@@ -63,7 +64,7 @@ def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client) ->
 
 def transactions(*tables: str) -> set[str]:
     """The numbers of the transactions that wrote the rows."""
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(" UNION ".join(f"SELECT xmin::text FROM {table}" for table in tables))
         return {number for (number,) in cursor.fetchall()}
 

@@ -10,6 +10,7 @@ from django.db import DatabaseError, connections, transaction
 
 from jobs.conf import jobs_settings
 from outbox.ask import ask_named
+from outbox.ask import limited as interrupted_after
 
 MOST_SECONDS = 2.0
 
@@ -52,9 +53,7 @@ def rows(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[Found
 def limited(alias: str) -> Iterator[None]:
     """What is read in here takes two seconds at most, or ends with an error."""
     if connections[alias].vendor == "sqlite":
-        from outbox.lite.lane import limited as limited_here
-
-        with limited_here(connections[alias], MOST_SECONDS):
+        with interrupted_after(alias, MOST_SECONDS):
             yield
         return
     with connections[alias].cursor() as cursor:

@@ -23,6 +23,7 @@ from tests import tasks
 from tests.factories import in_home
 from tests.models import Effect
 from tests.support.floor import DEFAULTS, a_task, broken, claim, conclude, fill, outcome
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -143,7 +144,7 @@ def test_the_time_limit_undoes_all_of_it(ours: Session) -> None:
 
 def ends_it() -> None:
     effect()
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("COMMIT")
 
 
@@ -159,7 +160,7 @@ def breaks_it() -> None:
 
 
 def breaks_it_by_hand() -> None:
-    with connection.cursor() as cursor, suppress(psycopg.DataError):
+    with a_cursor() as cursor, suppress(psycopg.DataError):
         cursor.cursor.execute("SELECT 1 / 0")
 
 
@@ -324,7 +325,7 @@ def test_its_commit_waits_for_the_disk_whatever_the_role_says(ours: Session, at_
         commit(self)
 
     def work() -> None:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
 
     at_commit(looking)

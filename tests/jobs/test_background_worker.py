@@ -37,6 +37,7 @@ from tests.support.dashboard import at
 from tests.support.observer import at_once, observer
 from tests.support.people import MARKUP, Elements, staff
 from tests.support.processes import Program
+from tests.support.sql import a_cursor
 
 rolled_back = pytest.mark.django_db
 
@@ -209,7 +210,7 @@ def in_a_request_of_its_own(do: Callable[[], Any]) -> None:
     """In this thread's own connection, in a transaction that waits for nobody longer than a second."""
     try:
         with transaction.atomic():
-            with connection.cursor() as cursor:
+            with a_cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1s'")
             do()
     finally:
@@ -248,7 +249,7 @@ def test_without_a_transaction_the_job_and_its_source_commit_together() -> None:
     page(BLOCK)
     assert committed() == (1, 1)
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE jobs_block RENAME TO somewhere_else")
         try:
             with pytest.raises(ProgrammingError, match="jobs_block"):

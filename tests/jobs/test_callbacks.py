@@ -36,6 +36,7 @@ from outbox.session import Query, Session
 from tests import tasks
 from tests.factories import WorkerFactory, in_home
 from tests.support.floor import DEFAULTS, a_task, broken, claim, conclude, outcome
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -514,7 +515,7 @@ def test_callbacks_written_by_other_code_are_called(ours: Session) -> None:
 
 
 def test_the_ids_it_makes_are_in_the_order_of_time(ours: Session) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         from jobs.callback import NEW_ID
 
         cursor.execute(f"SELECT {NEW_ID}, pg_sleep(0.002) FROM generate_series(1, 20)")

@@ -21,6 +21,7 @@ from jobs.checks import check_database, check_settings, unsupported
 from jobs.declare import registry
 from tests.support.floor import a_task
 from tests.support.processes import ROOT
+from tests.support.sql import a_cursor
 
 
 class ToTheOther:
@@ -200,13 +201,13 @@ def test_a_pooler_in_between(settings: Any, changes: dict[str, Any], notify: boo
 def test_a_database_that_lacks_the_tables() -> None:
     assert check_tables(databases=["default"]) == []
 
-    with connections["default"].cursor() as cursor:
+    with a_cursor("default") as cursor:
         cursor.execute("ALTER TABLE outbox_message RENAME TO elsewhere")
         cursor.execute("ALTER TABLE jobs_job RENAME TO nowhere")
     assert check_tables() == check_tables(databases=["other"]) == []
     assert [found.id for found in check_tables(databases=["default"])] == ["jobs.W004"]
 
-    with connections["default"].cursor() as cursor:  # a database that nothing was migrated in: `migrate` is running
+    with a_cursor("default") as cursor:  # a database that nothing was migrated in: `migrate` is running
         cursor.execute("ALTER TABLE django_migrations RENAME TO later")
     assert check_tables(databases=["default"]) == []
 

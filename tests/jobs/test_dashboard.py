@@ -34,6 +34,7 @@ from tests.factories import (
 from tests.support.dashboard import STATES, at, fill_all
 from tests.support.people import MARKUP, Elements, staff, superuser
 from tests.support.values import named
+from tests.support.sql import a_cursor
 
 pytestmark = pytest.mark.django_db
 
@@ -404,7 +405,7 @@ def test_a_read_that_takes_too_long_says_so() -> None:
 def test_the_limit_ends_with_the_read() -> None:
     look.rows("SELECT 1")
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone() == ("0",)
 

@@ -27,6 +27,7 @@ from tests.support.dashboard import at
 from tests.support.floor import claim, conclude, outcome
 from tests.support.people import staff, superuser
 from tests.support.wait import wait_until
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -104,7 +105,7 @@ def test_a_relay_at_the_same_moment_makes_the_new_job(ours: Session) -> None:
 
     thread = threading.Thread(target=relaying, daemon=True)
     with transaction.atomic():
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute(KEEP_RELAYS_OUT)
         thread.start()
         wait_until(somebody_waits)
@@ -117,7 +118,7 @@ def test_a_relay_at_the_same_moment_makes_the_new_job(ours: Session) -> None:
 
 
 def somebody_waits() -> bool:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'jobs_key'::regclass")
         return bool(cursor.fetchall())
 

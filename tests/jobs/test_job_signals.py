@@ -28,6 +28,7 @@ from outbox.session import Query, Session
 from tests import tasks
 from tests.support.floor import a_claimed, claim, conclude, fill, outcome
 from tests.support.wait import wait_until
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -171,7 +172,7 @@ def test_what_a_receiver_opens_is_closed(ours: Session) -> None:
     pids: list[int] = []
 
     def look(**_: Any) -> None:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             pids.append(cursor.fetchone()[0])
 

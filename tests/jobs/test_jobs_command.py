@@ -17,6 +17,7 @@ from jobs.ids import new_id
 from jobs.models import Queue, Worker
 from outbox.models import Message
 from tests.factories import FinishedJobFactory, JobFactory, StatFactory, WorkerFactory
+from tests.support.sql import a_cursor
 
 pytestmark = pytest.mark.django_db
 
@@ -139,7 +140,7 @@ def test_here_alone_is_refused() -> None:
 
 
 def test_a_database_without_the_tables_is_another_status() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE jobs_worker RENAME TO elsewhere")
 
     with pytest.raises(CommandError, match="jobs_worker") as caught:

@@ -31,6 +31,7 @@ from tests import tasks
 from tests.factories import in_home
 from tests.support.floor import DEFAULTS, broken, claim, conclude, outcome
 from tests.support.observer import at_once, beside, nobody_waits
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -47,7 +48,7 @@ def accepted(session: Session) -> None:
 
 
 def window_ends() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("UPDATE jobs_key SET expires_at = clock_timestamp() - interval '1 millisecond'")
 
 

@@ -28,6 +28,7 @@ from tests.factories import FinishedJobFactory, in_home
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import at_once, nobody_waits, observer
 from tests.support.wait import wait_until
+from tests.support.sql import a_cursor
 
 pytestmark = on_default
 
@@ -61,7 +62,7 @@ def another_relay_in_the_middle(handle_id: UUID, *, commits: bool) -> Any:
 
 
 def somebody_waits() -> bool:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchone()[0])
 
@@ -206,7 +207,7 @@ def test_a_request_never_waits_for_another_one_with_the_same_key(many: bool) -> 
 
 def test_a_request_never_waits_for_a_relay_that_holds_its_key() -> None:
     with another_relay_in_the_middle(keyed.enqueue().id, commits=True), transaction.atomic():
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '1ms'")
         keyed.enqueue(2)
 

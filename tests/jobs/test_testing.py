@@ -59,7 +59,7 @@ def all_or_nothing(fail: bool) -> None:
 @task
 def spoil() -> None:
     Effect.objects.create(note="before")
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT 1 / 0")
 
 
@@ -324,6 +324,7 @@ def test_two(transactional_db, run_jobs):
 
 SETTINGS = """
 from tests.settings import *
+from tests.support.sql import a_cursor
 DATABASES = {"default": {**DATABASES["default"], "TEST": {"NAME": "test_application"}}}
 """
 

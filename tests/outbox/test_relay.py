@@ -27,6 +27,7 @@ from tests import tasks
 from tests.factories import FinishedJobFactory, JobFactory, MessageFactory, SetAsideMessageFactory, in_home
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import at_once, listener, observer
+from tests.support.sql import a_cursor
 
 pytestmark = on_default
 
@@ -112,7 +113,7 @@ def test_the_queue_has_the_order_of_writing(session: Session) -> None:
 
     assert step(session, accept, 1000) == Moved(300, 0)
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT id FROM jobs_job ORDER BY ready_at, ctid")
         assert [row[0] for row in cursor.fetchall()] == [handle.id for handle in handles]
 
@@ -122,7 +123,7 @@ def test_the_queue_has_the_order_of_writing_also_with_keys(session: Session) -> 
 
     assert step(session, accept, 1000) == Moved(300, 0)
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT id FROM jobs_job ORDER BY ready_at, ctid")
         assert [row[0] for row in cursor.fetchall()] == [handle.id for handle in handles]
 
@@ -199,7 +200,7 @@ def test_what_is_relayed_while_many_write_is_what_they_committed() -> None:
                 with transaction.atomic():
                     ids = {handle.id for handle in tasks.noop.enqueue_many([(n,)] * chance.randrange(1, 4))}
                     ids.add(tasks.noop.enqueue(n).id)
-                    with connection.cursor() as cursor:  # so that numbers commit out of their order
+                    with a_cursor() as cursor:  # so that numbers commit out of their order
                         cursor.execute("SELECT pg_sleep(%s)", [chance.random() * 0.01])
                     if chance.random() < 0.2:
                         transaction.set_rollback(True)
@@ -387,7 +388,7 @@ def test_a_time_that_python_cannot_say_holds_nobody_up(session: Session, when: s
     MessageFactory()
     bad = MessageFactory()
     MessageFactory()
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("UPDATE outbox_message SET written_at = %s::timestamptz WHERE id = %s", [when, bad.id])
 
     assert step(session, accept, 10).total == 3

@@ -21,6 +21,7 @@ from tests.support.committing import _django_db_helper, on_both, on_default  # n
 from tests.support.observer import observer
 from tests.support.processes import Program
 from tests.support.wait import wait_until
+from tests.support.sql import a_cursor
 
 pytestmark = on_default
 
@@ -166,7 +167,7 @@ def test_a_relay_that_ran_once_leaves_no_connection_behind(arguments: list[str])
         run(*arguments)
 
     def left() -> int:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'outbox-relay-%%'")
             return int(cursor.fetchone()[0])
 
@@ -198,7 +199,7 @@ def test_a_relay_whose_connection_is_cut_goes_on(relay: Callable[..., Program]) 
     before = tasks.noop.enqueue()
     wait_until(lambda: in_home(before.id) == ["jobs_job"])
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
             " WHERE application_name LIKE 'outbox-relay-%%' AND datname = current_database()"

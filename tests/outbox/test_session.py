@@ -19,6 +19,7 @@ from outbox.session import Query, Session, backoff, process_name
 from tests.factories import MessageFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import beside, observer
+from tests.support.sql import a_cursor
 
 pytestmark = on_default
 
@@ -183,14 +184,14 @@ def test_any_option_of_djangos_is_taken(options: dict[str, Any], given: dict[str
 
 
 def test_the_role_that_django_assumes_is_assumed(options: dict[str, Any]) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("CREATE ROLE somebody")
     try:
         options["assume_role"] = "somebody"
         with opened() as session:
             assert session.run(Query("SELECT current_user")) == [("somebody",)]
     finally:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("DROP ROLE somebody")
 
 
@@ -233,7 +234,7 @@ def test_a_wait_ends_when_somebody_notifies(session: Session) -> None:
     session.run(PID)
 
     def crow() -> None:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("NOTIFY rooster")
 
     began = time.monotonic()
@@ -246,7 +247,7 @@ def test_a_wait_ends_when_somebody_notifies(session: Session) -> None:
 def test_a_notification_that_came_before_the_wait_is_not_lost(session: Session) -> None:
     session.listen("rooster")
     session.run(PID)
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("NOTIFY rooster")
     session.run(Query("SELECT 1"))  # reads it from the socket
 
@@ -264,7 +265,7 @@ def test_listening_goes_on_over_a_lost_connection(session: Session) -> None:
         session.run(PID)
     session.run(PID)
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("NOTIFY rooster")
 
     assert session.wait(10) is True
@@ -274,7 +275,7 @@ def test_listening_starts_also_on_an_open_connection(session: Session) -> None:
     session.run(PID)
     session.listen("rooster")
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("NOTIFY rooster")
 
     assert session.wait(10) is True

@@ -26,6 +26,7 @@ from outbox.write import Draft, alias_for, write, write_many
 from tests.support.committing import BOTH, _django_db_helper, on_both  # noqa: F401
 from tests.support.examples import many
 from tests.support.observer import beside, committed, observer
+from tests.support.sql import a_cursor
 
 rolled_back = pytest.mark.django_db(databases=BOTH)
 
@@ -292,7 +293,7 @@ def test_any_kind_of_transaction_will_do_where_one_is_required(
 
 @rolled_back
 def test_a_database_without_the_table_is_an_error_that_says_what_to_run(put: Callable[..., str]) -> None:
-    with connections["other"].cursor() as cursor:
+    with a_cursor("other") as cursor:
         cursor.execute("ALTER TABLE outbox_message RENAME TO elsewhere")
 
     with pytest.raises(OutboxMissing, match="migrate outbox --database other"):
@@ -301,7 +302,7 @@ def test_a_database_without_the_table_is_an_error_that_says_what_to_run(put: Cal
 
 @rolled_back
 def test_another_missing_thing_is_not_called_a_missing_outbox(put: Callable[..., str]) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE outbox_message RENAME COLUMN body TO elsewhere")
 
     with pytest.raises(Exception, match="body"):
@@ -311,7 +312,7 @@ def test_another_missing_thing_is_not_called_a_missing_outbox(put: Callable[...,
 @on_both
 def test_in_a_transaction_that_the_database_has_given_up_nothing_is_written(put: Callable[..., str]) -> None:
     with transaction.atomic():
-        with pytest.raises(Exception, match="division by zero"), connection.cursor() as cursor:
+        with pytest.raises(Exception, match="division by zero"), a_cursor() as cursor:
             cursor.execute("SELECT 1 / 0")
         with pytest.raises(InternalError, match="aborted"):
             put("never")
@@ -386,7 +387,7 @@ def test_a_write_is_one_statement() -> None:
 
 @rolled_back
 def test_nothing_hangs_on_the_table_but_its_key() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'outbox_message'")
         indexes = cursor.fetchall()
         cursor.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = 'outbox_message'::regclass")
@@ -403,7 +404,7 @@ def test_two_requests_never_wait_for_one_another(put: Callable[..., str]) -> Non
 
     def request() -> None:
         with transaction.atomic():
-            with connection.cursor() as cursor:
+            with a_cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1ms'")
             put("second")
             write(same)

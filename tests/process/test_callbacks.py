@@ -19,6 +19,7 @@ from tests.support.observer import observer
 from tests.support.processes import Program, named
 from tests.support.side_file import SideFile
 from tests.support.wait import wait_until
+from tests.support.sql import a_cursor
 
 Start = Callable[..., Program]
 
@@ -36,7 +37,7 @@ UNEVEN = """SELECT coalesce(ended.id, called.parent), count(called.parent) FROM
 
 
 def uneven() -> list[object]:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(UNEVEN)
         return list(cursor.fetchall())
 
@@ -93,7 +94,7 @@ def test_killed_while_the_outcome_is_being_written(runworkers: Start, side_file:
 
 
 def waits_at_the_outbox() -> bool:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("""SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
             WHERE NOT granted AND relation = 'outbox_message'::regclass AND query LIKE 'WITH gone AS%'""")
         return bool(cursor.fetchall())

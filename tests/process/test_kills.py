@@ -17,6 +17,7 @@ from tests.models import Effect
 from tests.support.processes import Program, alive
 from tests.support.side_file import SideFile
 from tests.support.wait import wait_until
+from tests.support.sql import a_cursor
 
 Start = Callable[..., Program]
 
@@ -57,7 +58,7 @@ def begun(side_file: SideFile, name: str) -> Begun | None:
 
 def sessions_of_slots() -> list[tuple[int, str]]:
     """The database sessions that belong to slots and are in the middle of something."""
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(
             "SELECT pid, query FROM pg_stat_activity WHERE application_name LIKE 'jobs-slot-%'"
             " AND datname = current_database() AND (query LIKE '%pg_sleep%' OR query LIKE '%tests_effect%')"

@@ -15,6 +15,7 @@ from tests.support.committing import _django_db_helper  # noqa: F401
 from tests.support.processes import Program
 from tests.support.side_file import SideFile
 from tests.support.wait import wait_until
+from tests.support.sql import a_cursor
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kills]
 
@@ -24,7 +25,7 @@ SECOND = timedelta(seconds=1)
 
 
 def now() -> datetime:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         at: datetime = cursor.fetchone()[0]
     return at

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection, connections, transaction
 
 from outbox.session import Session
+from tests.support.sql import a_cursor
 
 
 @contextmanager
@@ -97,7 +98,7 @@ def nobody_waits(first: Callable[[], Any], second: Callable[[], Any]) -> None:
 
     def request() -> None:
         with transaction.atomic():
-            with connection.cursor() as cursor:
+            with a_cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1ms'")
             second()
         done.set()

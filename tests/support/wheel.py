@@ -24,14 +24,14 @@ def build(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def installed(wheel: Path, folder: Path) -> Path:
+def installed(wheel: Path, folder: Path, *, extra: str = "[binary]") -> Path:
     """An empty environment with the wheel in it; its python."""
     uv = shutil.which("uv")
     python = folder / "venv" / "bin" / "python"
     if uv:
         run(uv, "venv", "-q", "--python", sys.executable, folder / "venv", cwd=folder)
-        run(uv, "pip", "install", "-q", "--python", python, f"{wheel}[binary]", cwd=folder)
+        run(uv, "pip", "install", "-q", "--python", python, f"{wheel}{extra}", cwd=folder)
     else:
         run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-        run(python, "-m", "pip", "install", "-q", f"{wheel}[binary]", cwd=folder)
+        run(python, "-m", "pip", "install", "-q", f"{wheel}{extra}", cwd=folder)
     return python
