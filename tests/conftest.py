@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             (reason,) = marker.args
             if on_sqlite():
                 item.add_marker(pytest.mark.skip(reason=f"only PostgreSQL: {reason}"))
+        if item.get_closest_marker("sqlite") is not None and not on_sqlite():
+            item.add_marker(pytest.mark.skip(reason="only where the tests play on SQLite"))
 
 
 @pytest.fixture

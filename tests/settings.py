@@ -16,7 +16,7 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 MIDDLEWARE = ["tests.support.policy.strict", *MIDDLEWARE]
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # Two files that the processes of a test open as well; nobody there is behind a lock for long.
-    OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL"}
+    OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 5, "init_command": "PRAGMA journal_mode=WAL"}
     FILE = str(DATABASES["default"]["NAME"])
     DATABASES["default"] |= {"OPTIONS": OPTIONS, "TEST": {"NAME": f"{FILE}.test"}}
     DATABASES["other"] = {**DATABASES["default"], "NAME": f"{FILE}.other", "TEST": {"NAME": f"{FILE}.other.test"}}

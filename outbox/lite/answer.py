@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox.lite.book import Answer, Row, find
 from outbox.lite.functions import teach
+from outbox.lite.lane import writing
 from outbox.lite.spell import spell
 from outbox.lite.values import read
 
@@ -63,7 +65,9 @@ def ask(connection: BaseDatabaseWrapper, sql: str, params: Params = ()) -> Answe
     """The same on a connection of Django's, in the transaction that is open there."""
     connection.ensure_connection()
     teach_once(connection)
-    with connection.cursor() as cursor:
+    found = find(sql)
+    several = found is not None and found.room.verb is not None and not found.room.reads
+    with writing(connection) if several else nullcontext(), connection.cursor() as cursor:
 
         def execute(text: str, values: Any) -> Any:
             cursor.execute(text, values)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from outbox import relay, write
 from outbox.lite.book import Do, Row, said, verb
@@ -14,13 +16,24 @@ said(write.INSERT, "INSERT INTO outbox_message (uid, headers, body, written_at) 
 
 @verb(relay.MOVE)
 def move(do: Do, params: Sequence[Any]) -> list[Row]:
-    """The transaction is the only one that writes, so nobody else can have these."""
-    return do(
+    """The transaction is the only one that writes, so nobody else can have these. A column may hold anything here: what
+    is no time or no id gets one, or it could not even be set aside."""
+    rows = do(
         """DELETE FROM outbox_message WHERE id IN (SELECT id FROM outbox_message ORDER BY id LIMIT %s)
         RETURNING id, uid, headers, body,
           greatest(least(written_at, '9998-01-01 00:00:00'), '0002-01-01 00:00:00') AS written_at""",
         params,
     )
+    return [
+        (
+            number,
+            uid if isinstance(uid, UUID) else UUID(int=number),
+            str(headers),
+            str(body),
+            at if isinstance(at, datetime) else datetime.now(UTC),
+        )
+        for number, uid, headers, body, at in rows
+    ]
 
 
 SET_ASIDE = f"""{relay.SET_ASIDE.partition(" (")[0]} (uid, headers, body, written_at, error, set_aside_at)

@@ -16,7 +16,10 @@ from tests.support.processes import database_url
 from tests.trust.bouncer import Bouncer
 from tests.trust.rows import ROWS
 
-pytestmark = pytest.mark.skipif(bool(ROWS["R13"].missing()), reason=ROWS["R13"].missing())
+pytestmark = [
+    pytest.mark.skipif(bool(ROWS["R13"].missing()), reason=ROWS["R13"].missing()),
+    pytest.mark.postgresql("PgBouncer"),
+]
 
 NAME = "jobs-slot-of-a-dead-one"
 

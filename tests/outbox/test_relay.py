@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from jobs.intake import CHANNEL, accept
 from jobs.models import FinishedJob, Job, Key
-from outbox import relay
+from outbox import faults, relay
 from outbox.errors import NoDestination, Undeliverable
 from outbox.models import Message, SetAsideMessage
 from outbox.relay import Delivery, Moved, Written, replay, step
@@ -85,6 +85,7 @@ def test_headers_that_are_not_known_are_no_reason_to_refuse(session: Session) ->
     assert in_queue() == [message.uid]
 
 
+@pytest.mark.postgresql("row locks: another transaction is open meanwhile")
 def test_an_uncommitted_message_is_left_and_found_later(session: Session) -> None:
     with transaction.atomic():
         early = MessageFactory()
@@ -162,6 +163,7 @@ def test_a_delay_counts_from_the_writing_and_not_from_the_relaying(session: Sess
     assert Job.objects.get().state == "ready"
 
 
+@pytest.mark.postgresql("NOTIFY")
 def test_a_delivery_wakes_the_workers(session: Session) -> None:
     MessageFactory()
     with listener(CHANNEL) as heard:
@@ -228,6 +230,7 @@ def test_what_is_relayed_while_many_write_is_what_they_committed() -> None:
     assert not Message.objects.exists()
 
 
+@pytest.mark.postgresql("row locks: another transaction is open meanwhile")
 def test_a_relay_takes_what_another_one_does_not_hold(session: Session) -> None:
     handles = tasks.noop.enqueue_many([(n,) for n in range(4)])
 
@@ -242,6 +245,7 @@ def test_a_relay_takes_what_another_one_does_not_hold(session: Session) -> None:
     assert len(in_queue()) == 4
 
 
+@pytest.mark.postgresql("a server whose session can be ended")
 def test_a_relay_that_dies_in_the_middle_has_moved_nothing(session: Session) -> None:
     tasks.noop.enqueue_many([(n,) for n in range(4)])
 
@@ -383,6 +387,7 @@ def test_a_message_with_the_id_of_a_job_that_has_ended_gives_it_no_second_home(s
     assert not Message.objects.exists()
 
 
+@pytest.mark.postgresql("a column that keeps such times: on SQLite it is text")
 @pytest.mark.parametrize("when", ["infinity", "-infinity", "20000-01-01 00:00:00+00", "0044-03-15 00:00:00+00 BC"])
 def test_a_time_that_python_cannot_say_holds_nobody_up(session: Session, when: str) -> None:
     MessageFactory()
@@ -418,6 +423,7 @@ def test_a_poisoned_message_whose_number_is_taken_among_those_set_aside_holds_no
     assert in_home(bad.uid) == ["outbox_setasidemessage"]
 
 
+@pytest.mark.postgresql("constraints added to a table, locks and time limits of statements")
 def test_what_the_database_alone_can_refuse_is_set_aside_without_its_neighbours(session: Session) -> None:
     with observer() as other:
         other.execute("ALTER TABLE jobs_job ADD CONSTRAINT picky CHECK (arguments NOT LIKE '%canary%')")
@@ -479,7 +485,7 @@ def test_a_missing_table_poisons_nothing(session: Session, table: str, caplog: p
     MessageFactory()
     MessageFactory(headers="{")
 
-    with renamed(table), pytest.raises(psycopg.Error):
+    with renamed(table), pytest.raises(faults.ANY):
         step(session, accept, 10)
 
     assert (Message.objects.count(), SetAsideMessage.objects.count(), Job.objects.count()) == (2, 0, 0)
@@ -490,7 +496,7 @@ def test_a_missing_table_poisons_nothing(session: Session, table: str, caplog: p
 def test_a_missing_table_of_keys_poisons_nothing(session: Session) -> None:
     tasks.noop.using(idempotency_key="k").enqueue()
 
-    with renamed("jobs_key"), pytest.raises(psycopg.Error):
+    with renamed("jobs_key"), pytest.raises(faults.ANY):
         step(session, accept, 10)
 
     assert (Message.objects.count(), SetAsideMessage.objects.count()) == (1, 0)
@@ -498,12 +504,13 @@ def test_a_missing_table_of_keys_poisons_nothing(session: Session) -> None:
 
 
 def test_a_missing_outbox_is_an_error_of_the_database(session: Session) -> None:
-    with renamed("outbox_message"), pytest.raises(psycopg.errors.UndefinedTable):
+    with renamed("outbox_message"), pytest.raises(faults.ANY):
         step(session, accept, 10)
 
     assert step(session, accept, 10) == Moved(0, 0)
 
 
+@pytest.mark.postgresql("constraints added to a table, locks and time limits of statements")
 def test_a_statement_that_takes_too_long_poisons_nothing() -> None:
     MessageFactory()
     hurried = Session("default", statement_timeout=0.1)
@@ -536,6 +543,7 @@ def test_one_by_one_they_go_in_the_order_of_their_ids(session: Session) -> None:
     assert seen == sorted(seen)
 
 
+@pytest.mark.postgresql("constraints added to a table, locks and time limits of statements")
 def test_trouble_of_the_database_while_delivering_singly_poisons_nothing() -> None:
     tasks.noop.enqueue()
     MessageFactory(uid=JobFactory().id)  # refused in the batch, so the step goes on one by one

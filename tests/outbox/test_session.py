@@ -21,7 +21,7 @@ from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import beside, observer
 from tests.support.sql import a_cursor
 
-pytestmark = on_default
+pytestmark = [on_default, pytest.mark.postgresql("the session over psycopg: the one on SQLite is in test_lite.py")]
 
 PID = Query("SELECT pg_backend_pid()")
 INSERT = Query("INSERT INTO outbox_message (uid, headers, body) VALUES (gen_random_uuid(), '{}', 'x')")

@@ -385,6 +385,7 @@ def test_a_write_is_one_statement() -> None:
     assert [query["sql"].split("(")[0].strip() for query in queries] == ["INSERT INTO outbox_message"]
 
 
+@pytest.mark.postgresql("its catalogue")
 @rolled_back
 def test_nothing_hangs_on_the_table_but_its_key() -> None:
     with a_cursor() as cursor:
