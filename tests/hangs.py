@@ -14,11 +14,12 @@ import threading
 import time
 from pathlib import Path
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from jobs import task
 from tests.models import Effect
 from tests.support.side_file import append
+from tests.support.sql import a_cursor
 
 LIMIT = 1.0
 
@@ -91,7 +92,6 @@ def has_a_grandchild_in_its_own_session() -> None:
 
 DAEMON = """
 import os, sys, time
-from tests.support.sql import a_cursor
 if os.fork():
     os._exit(0)
 os.setsid()

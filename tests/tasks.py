@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from django.conf import settings
-from django.db import connection
 
 from jobs import GiveUp, JobContext, consumer, event, task
 from jobs.declare import registry
 from tests.models import Effect
 from tests.support.side_file import append
+from tests.support.sql import a_cursor
 
 
 @task
@@ -345,7 +345,6 @@ def mark_start_and_end(number: int, seconds: float) -> None:
 
 
 from tests import hangs  # noqa: E402, F401  tasks of their own
-from tests.support.sql import a_cursor
 
 if getattr(settings, "TASKS", None):  # the settings of the scorecard and of the benchmarks have none
     from tests import django_tasks  # noqa: F401  declared with Django's decorator

@@ -159,7 +159,9 @@ def a_site(python: Path, folder: Path) -> tuple[Path, dict[str, str]]:
     (site / "mysite" / "urls.py").write_text(URLS)
     settings = site / "mysite" / "settings.py"
     settings.write_text(
-        settings.read_text().replace("INSTALLED_APPS = [", "INSTALLED_APPS = [\n    'outbox',\n    'jobs',\n    'shop',")
+        settings.read_text().replace(
+            "INSTALLED_APPS = [", "INSTALLED_APPS = [\n    'outbox',\n    'jobs',\n    'shop',"
+        )
     )
     return site, env
 

@@ -34,7 +34,19 @@ WHERE recent.ended_at > clock_timestamp() - %s * interval '1 second'
   AND (%s = '' OR strpos(lower(recent.exception || ' ' || recent.frame), lower(%s)) > 0)
 ORDER BY recent.id DESC"""
 
-GROUP = ("exception", "frame", "n", "jobs", "first_at", "last_at", "tasks", "versions", "last_error", "last_job", "dead")
+GROUP = (
+    "exception",
+    "frame",
+    "n",
+    "jobs",
+    "first_at",
+    "last_at",
+    "tasks",
+    "versions",
+    "last_error",
+    "last_job",
+    "dead",
+)
 
 
 @verb(failures.GROUPS, reads=True)

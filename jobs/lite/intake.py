@@ -57,7 +57,10 @@ VALUES (%s, %s, %s, %s, %s, clock_timestamp())"""
 
 said(emit.INSERT, PUBLISH)
 
-KEEP = background.KEEP.replace("recipe) SELECT %s, %s, %s", "recipe, written_at, looked_at, used_at)"
-                               " SELECT %s, %s, %s, clock_timestamp(), clock_timestamp(), clock_timestamp()")
+KEEP = background.KEEP.replace(
+    "recipe) SELECT %s, %s, %s",
+    "recipe, written_at, looked_at, used_at)"
+    " SELECT %s, %s, %s, clock_timestamp(), clock_timestamp(), clock_timestamp()",
+)
 
 said(background.KEEP, KEEP)

@@ -66,7 +66,7 @@ def habits(alias: str) -> Iterator[Problem]:
     mode = options.get("transaction_mode")
     if str(mode).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield Problem(
-            f"Transactions on {alias!r} are deferred: one that reads before it writes fails at once with \"database is"
+            f'Transactions on {alias!r} are deferred: one that reads before it writes fails at once with "database is'
             ' locked" where another process has written in between.',
             f'Set DATABASES[{alias!r}]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command":'
             ' "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"}.',

@@ -66,9 +66,7 @@ SIMPLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 
-UNNEST = re.compile(
-    r"unnest\(\s*((?:" + ONE + r"::\w+\[\]\s*,?\s*)+)\)(?:\s+AS\s+(\w+)\s*(?:\(([\w\s,]+)\))?)?"
-)
+UNNEST = re.compile(r"unnest\(\s*((?:" + ONE + r"::\w+\[\]\s*,?\s*)+)\)(?:\s+AS\s+(\w+)\s*(?:\(([\w\s,]+)\))?)?")
 TYPED = re.compile(ONE + r"::(\w+)\[\]")
 AMONG = re.compile(r"= ANY\(" + ONE + r"(?:::(\w+)\[\])?\)")
 NOT_AMONG = re.compile(r"<> ALL\(" + ONE + r"(?:::(\w+)\[\])?\)")

@@ -154,8 +154,10 @@ def _quoted(text: str, at: int) -> tuple[str, int]:
 def read(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
     """The rows with the types that PostgreSQL's driver gives them."""
     how = [_reader(name) for name in names]
-    return [tuple([value if value is None else convert(value) for convert, value in zip(how, row, strict=True)])
-            for row in rows]
+    return [
+        tuple([value if value is None else convert(value) for convert, value in zip(how, row, strict=True)])
+        for row in rows
+    ]
 
 
 def _reader(name: str) -> Callable[[Any], Any]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection, connections, transaction
+from django.db import ProgrammingError, connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template import Context
@@ -217,6 +217,7 @@ def in_a_request_of_its_own(do: Callable[[], Any]) -> None:
         connections.close_all()
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @on_default
 def test_two_open_transactions_that_use_a_block_for_the_first_time_do_not_wait() -> None:
     template = compiled(BLOCK)
@@ -232,6 +233,7 @@ def test_two_open_transactions_that_use_a_block_for_the_first_time_do_not_wait()
     assert worked() == ["1", "1"]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @on_default
 def test_a_first_use_that_is_rolled_back_leaves_the_second_what_it_needs() -> None:
     template = compiled(BLOCK)
@@ -447,6 +449,7 @@ def test_a_request_does_not_rely_on_a_block_that_retention_may_take() -> None:
     assert blocks() == 2
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @on_default
 def test_retention_waits_for_no_request_and_the_other_way_round(session: Session) -> None:
     stored(100)

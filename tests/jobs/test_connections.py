@@ -19,8 +19,8 @@ from outbox.session import Query, Session
 from tests.factories import JobFactory
 from tests.support.floor import everything, value
 from tests.support.locks import together
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
 

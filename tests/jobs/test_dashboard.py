@@ -33,8 +33,8 @@ from tests.factories import (
 )
 from tests.support.dashboard import STATES, at, fill_all
 from tests.support.people import MARKUP, Elements, staff, superuser
-from tests.support.values import named
 from tests.support.sql import a_cursor
+from tests.support.values import named
 
 pytestmark = pytest.mark.django_db
 

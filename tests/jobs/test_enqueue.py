@@ -39,8 +39,8 @@ from tests import tasks
 from tests.support import shapes
 from tests.support.committing import BOTH, _django_db_helper, on_both, on_default  # noqa: F401
 from tests.support.observer import committed
-from tests.support.values import json_values, same, text
 from tests.support.sql import a_cursor
+from tests.support.values import json_values, same, text
 
 rolled_back = pytest.mark.django_db(databases=BOTH)
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
@@ -26,8 +26,8 @@ from tests.factories import FinishedJobFactory, JobFactory, KeyFactory, in_home
 from tests.support.dashboard import at
 from tests.support.floor import claim, conclude, outcome
 from tests.support.people import staff, superuser
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.dispatch import Signal
 
 from jobs import announce, operate
@@ -27,8 +27,8 @@ from outbox.relay import step
 from outbox.session import Query, Session
 from tests import tasks
 from tests.support.floor import a_claimed, claim, conclude, fill, outcome
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
 

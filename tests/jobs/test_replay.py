@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from jobs import publish, replay
@@ -32,8 +32,8 @@ from tests.factories import EventFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import at_once
 from tests.support.processes import Program
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 pytestmark = on_default
 
@@ -376,6 +376,7 @@ def test_the_transaction_gets_its_settings_back(latecomer: str) -> None:
     assert Message.objects.count() == 1
 
 
+@pytest.mark.postgresql("plans of its planner")
 @pytest.mark.parametrize("what", ["a batch", "a count"])
 @pytest.mark.parametrize("analysed", [True, False])
 def test_a_batch_reads_its_events_by_indexes(analysed: bool, what: str) -> None:

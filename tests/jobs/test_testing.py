@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.test import TestCase
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from tests import tasks
 from tests.models import Effect
 from tests.support.processes import ROOT, environment
 from tests.support.side_file import SideFile
+from tests.support.sql import a_cursor
 
 pytestmark = pytest.mark.django_db
 
@@ -324,7 +325,6 @@ def test_two(transactional_db, run_jobs):
 
 SETTINGS = """
 from tests.settings import *
-from tests.support.sql import a_cursor
 DATABASES = {"default": {**DATABASES["default"], "TEST": {"NAME": "test_application"}}}
 """
 

@@ -49,7 +49,10 @@ NUMBER = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
             "SELECT * FROM (SELECT json_extract(value, '$[0]') AS a, json_extract(value, '$[1]') AS b"
             " FROM json_each(%s)) AS o",
         ),
-        ("SELECT job FROM unnest(%s::uuid[]) AS job", "SELECT job FROM (SELECT value AS job FROM json_each(%s)) AS job"),
+        (
+            "SELECT job FROM unnest(%s::uuid[]) AS job",
+            "SELECT job FROM (SELECT value AS job FROM json_each(%s)) AS job",
+        ),
     ],
 )
 def test_a_statement_respelled(ours: str, theirs: str) -> None:
@@ -141,6 +144,7 @@ def test_a_version_judged(version: tuple[int, ...], old: bool, risky: bool) -> N
 
 
 # On a file -----------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.sqlite
 def test_the_session_is_the_one_for_the_file(session: Session) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 
 from jobs.models import Job
 from outbox import relay
@@ -20,8 +19,8 @@ from tests.factories import MessageFactory, SetAsideMessageFactory, in_home
 from tests.support.committing import _django_db_helper, on_both, on_default  # noqa: F401
 from tests.support.observer import observer
 from tests.support.processes import Program
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 pytestmark = on_default
 
@@ -143,7 +142,10 @@ def test_a_database_without_the_tables_is_an_error_without_a_traceback() -> None
     with observer() as other:
         other.execute("ALTER TABLE outbox_message RENAME TO gone")
         try:
-            with pytest.raises(CommandError, match='The database said: (relation "outbox_message" does not exist|no such table: outbox_message)'):
+            with pytest.raises(
+                CommandError,
+                match=r"The database said: (relation|no such table:).*outbox_message",
+            ):
                 run("--once")
         finally:
             other.execute("ALTER TABLE gone RENAME TO outbox_message")

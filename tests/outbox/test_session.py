@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from outbox.models import Message

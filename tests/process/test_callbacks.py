@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
 from jobs.models import FinishedJob
 from tests import tasks
@@ -18,8 +17,8 @@ from tests.process.test_crashes import QUICK, all_finished, killed, pids_of
 from tests.support.observer import observer
 from tests.support.processes import Program, named
 from tests.support.side_file import SideFile
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 Start = Callable[..., Program]
 

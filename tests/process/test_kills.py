@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from django.db import connection
 
 from jobs.models import Attempt, FinishedJob
 from jobs.tasks import Task
@@ -16,8 +15,8 @@ from tests import hangs, tasks
 from tests.models import Effect
 from tests.support.processes import Program, alive
 from tests.support.side_file import SideFile
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 Start = Callable[..., Program]
 

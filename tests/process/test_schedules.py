@@ -7,15 +7,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import connection
 
 from jobs.models import FinishedJob, Job, Schedule
 from tests.factories import ScheduleFactory
 from tests.support.committing import _django_db_helper  # noqa: F401
 from tests.support.processes import Program
 from tests.support.side_file import SideFile
-from tests.support.wait import wait_until
 from tests.support.sql import a_cursor
+from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kills]
 

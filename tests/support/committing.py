@@ -7,7 +7,6 @@ A module that imports `_django_db_helper` from here has the cheaper way for its 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
 from typing import Any
 
 import pytest

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 
 from outbox.session import Session
 from tests.support.sql import a_cursor

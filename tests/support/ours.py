@@ -13,15 +13,12 @@ from tests.support.floor import wipe
 from tests.support.locks import close_all
 
 
-@pytest.fixture
-def ours(request: pytest.FixtureRequest) -> Iterator[Session]:
+def _ours() -> Iterator[Session]:
     """A connection as a worker has one, on empty tables, and a Django connection that commits.
 
     What `transactional_db` gives, without its TRUNCATE of every table: the connection on which `db` has opened its
     transaction is laid aside for the test, and Django opens another.
     """
-    # On SQLite a transaction that is open would have the one writer's turn for the whole test.
-    request.getfixturevalue("transactional_db" if on_sqlite() else "db")
     laid_aside = connections["default"]
     del connections["default"]
     session = Session("default", statement_timeout=15)
@@ -32,3 +29,17 @@ def ours(request: pytest.FixtureRequest) -> Iterator[Session]:
     session.close()
     connections["default"].close()
     connections["default"] = laid_aside
+
+
+if on_sqlite():
+
+    @pytest.fixture
+    def ours(transactional_db: None) -> Iterator[Session]:
+        """There a transaction that is open would have the one writer's turn for the whole test."""
+        yield from _ours()
+
+else:
+
+    @pytest.fixture
+    def ours(db: None) -> Iterator[Session]:
+        yield from _ours()
