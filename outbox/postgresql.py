@@ -1,5 +1,5 @@
-"""The session on PostgreSQL: one psycopg connection in autocommit whose every verb is BEGIN, settings, statement, COMMIT
-in one pipeline. One round trip, no session state, so it works through PgBouncer in transaction mode.
+"""The session on PostgreSQL: one psycopg connection in autocommit; each verb is BEGIN, settings, statement, COMMIT in
+one pipeline. One round trip, no session state, so it works through PgBouncer in transaction mode.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ TAKE = """UPDATE jobs_job SET state = 'running', worker = %s, claimer = %s, leas
   claimed_at = clock_timestamp()
 WHERE id = ANY(%s::uuid[]) AND state = 'ready'
 RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
-  idempotency_key, depth, version, at_most_once, ready_at, callbacks IS NOT NULL AS calls_back"""
+  idempotency_key, depth, version, at_most_once, ready_at, callbacks"""
 
 
 @verb(claim.CLAIM)
@@ -26,7 +26,8 @@ def take(do: Do, params: Sequence[Any]) -> list[Row]:
     for lane in zip(queues, lows, highs, strict=True):
         if len(ids) < limit:
             ids += [row[0] for row in do(NEXT, (*lane, unknown, limit - len(ids))) if row[0] not in ids]
-    return do(TAKE, (worker, claimer, ids)) if ids else []
+    # Not `callbacks IS NOT NULL` in RETURNING: SQLite 3.40 says that everything is.
+    return [(*row[:-1], row[-1] is not None) for row in do(TAKE, (worker, claimer, ids))] if ids else []
 
 
 said(claim.DISCOVER, "SELECT DISTINCT queue FROM jobs_job WHERE state = 'ready' ORDER BY queue")

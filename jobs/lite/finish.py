@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import DataError
 
 from jobs import finish
 from jobs.envelope import dumps, loads
@@ -115,14 +118,22 @@ def note(do: Do, o: Said, task: str, worker: int | None) -> None:
 def call(do: Do, job: dict[str, Any], outcome: str, result: str | None, error: str) -> None:
     """The messages of the callbacks that wait for such an end. The parts go on as the text they are."""
     awaited = {"complete", {"succeeded": "success", "dead": "failure"}.get(outcome, "complete")}
-    for each in loads(job["callbacks"]) if job["callbacks"] else ():
+    for each in _callbacks(job["callbacks"]):
         if each["on"] in awaited:
             origin = f"on_{each['on']} of {job['task']}{', ' if job['origin'] else ''}{job['origin']}"[:300]
             lineage = {"parent": str(job["id"]), "depth": job["depth"] + 1, "origin": origin}
             body = dumps(each["body"])
             if each.get("ended"):
                 body = _told(each["body"], job, outcome, result, error)
-            do(CALL, (each.get("uid") or new_id(), dumps({**each["headers"], **lineage}), body))
+            uid = UUID(each["uid"]) if each.get("uid") else new_id()
+            do(CALL, (uid, dumps({**each["headers"], **lineage}), body))
+
+
+def _callbacks(text: str | None) -> list[dict[str, Any]]:
+    try:
+        return list(loads(text)) if text else []
+    except ValueError as error:
+        raise DataError(f"the callbacks cannot be read: {error}") from error
 
 
 def _told(body: dict[str, Any], job: dict[str, Any], outcome: str, result: str | None, error: str) -> str:

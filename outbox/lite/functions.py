@@ -1,4 +1,4 @@
-"""The functions of PostgreSQL that our statements use, for a connection to SQLite. Times are text, as Django has them."""
+"""The functions of PostgreSQL that our statements use, for SQLite. Times are text, as Django has them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 
 from outbox.lite.values import EPOCH, at_of, time_text
 
-_last = datetime.min.replace(tzinfo=UTC)
+FIRST, LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
+
+_last = EPOCH
 _lock = Lock()
 _TICK = timedelta(microseconds=1)
 
@@ -47,7 +49,7 @@ def later(text: str | None, seconds: float | None) -> str | None:
     try:
         return time_text(_time(text) + timedelta(seconds=seconds))
     except OverflowError:
-        return time_text(datetime.max if seconds > 0 else datetime.min)
+        return LAST if seconds > 0 else FIRST
 
 
 def seconds(text: str | None) -> float | None:

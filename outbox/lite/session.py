@@ -1,4 +1,4 @@
-"""The session on SQLite: a connection of our own beside Django's, whose every writing verb is one IMMEDIATE transaction.
+"""The session on SQLite: a connection of our own beside Django's; each verb that writes is one IMMEDIATE transaction.
 
 It takes turns with every other writer of the file: `statement_timeout` is how long it waits for its turn before it says
 so, and the loop above tries again. There is no server that could notify anybody: `wait` looks, some times a second, at

@@ -53,6 +53,11 @@ SIMPLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bsubstring\((\w+) FROM ('[^']*')\)", r"found_in(\1, \2)"),
         (r"date_trunc\('day', clock_timestamp\(\) AT TIME ZONE 'UTC'\) AT TIME ZONE 'UTC'", "midnight()"),
         (r"\bstring_agg\(", "group_concat("),
+        (
+            r"generate_series\(1, (" + ONE + r"|\d+)\)(?: AS n)?",
+            r"(WITH RECURSIVE series(n) AS (SELECT 1 WHERE \1 > 0 UNION ALL SELECT n + 1 FROM series WHERE n < \1)"
+            r" SELECT n FROM series) AS n",
+        ),
         (r"\blower\(", "lowered("),
         (r"\bleft\(", "first("),
         (r"\bIS NOT DISTINCT FROM\b", "IS"),

@@ -514,6 +514,7 @@ def test_callbacks_written_by_other_code_are_called(ours: Session) -> None:
     assert Job.objects.get().parent == job.id
 
 
+@pytest.mark.postgresql("the statement's own expression for an id")
 def test_the_ids_it_makes_are_in_the_order_of_time(ours: Session) -> None:
     with a_cursor() as cursor:
         from jobs.callback import NEW_ID

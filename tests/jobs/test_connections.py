@@ -24,6 +24,8 @@ from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
 
+pytestmark = pytest.mark.postgresql("sessions on a server, by their names; what a job leaves open: test_lite.py")
+
 
 @pytest.fixture
 def slot(ours: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:

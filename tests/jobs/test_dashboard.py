@@ -395,6 +395,7 @@ def test_a_list_does_not_read_the_arguments() -> None:
             assert not any("arguments" in query["sql"].partition("FROM")[0] for query in captured), name
 
 
+@pytest.mark.postgresql("statement_timeout, which SQLite has not: what ends a read there is in test_lite.py")
 def test_a_read_that_takes_too_long_says_so() -> None:
     with pytest.raises(look.TooSlow):
         look.rows("SELECT pg_sleep(5)")
@@ -402,6 +403,7 @@ def test_a_read_that_takes_too_long_says_so() -> None:
     assert look.rows("SELECT 1 AS n")[0].n == 1
 
 
+@pytest.mark.postgresql("statement_timeout, which SQLite has not: what ends a read there is in test_lite.py")
 def test_the_limit_ends_with_the_read() -> None:
     look.rows("SELECT 1")
 

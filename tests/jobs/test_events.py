@@ -123,6 +123,7 @@ def test_rolled_back_it_has_never_happened() -> None:
     assert Message.objects.count() == 3
 
 
+@pytest.mark.postgresql("COPY, which Django does not count")
 def test_it_is_two_statements_whatever_the_number_of_consumers() -> None:
     with transaction.atomic():
         with CaptureQueriesContext(connection) as queries:
@@ -132,6 +133,7 @@ def test_it_is_two_statements_whatever_the_number_of_consumers() -> None:
         assert Message.objects.count() == 3
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_two_requests_at_once_do_not_wait_for_each_other() -> None:
     with transaction.atomic():
         publish("tests.placed", {"order": 1})

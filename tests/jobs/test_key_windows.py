@@ -256,6 +256,7 @@ def test_in_bulk_it_is_one_look_and_without_a_window_none(
 # Under a race --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @both
 @pytest.mark.parametrize("many", [False, True])
 def test_no_request_waits_for_another(ours: Session, keyed: Task[Any, Any], many: bool) -> None:

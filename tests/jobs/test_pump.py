@@ -322,6 +322,7 @@ def test_an_outcome_to_retry_wakes_the_mover(ours: Session, hands: Make) -> None
     assert empty(slot.board.mover_pipe[0])
 
 
+@pytest.mark.postgresql("NOTIFY")
 def test_what_is_handed_back_wakes_another_slot_and_other_workers(ours: Session, hands: Make) -> None:
     fill(ours, 3)
     slot = hands()
@@ -530,6 +531,7 @@ def test_an_idle_slot_says_so_and_sleeps_until_it_is_woken(ours: Session, hands:
     assert slot.child.idle is False
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_what_comes_in_while_it_looks_wakes_it(ours: Session, hands: Make) -> None:
     """It announces that it is idle before the look that may find nothing, so that one look is enough."""
     slot = hands()
