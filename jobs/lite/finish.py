@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -67,20 +68,21 @@ def outcomes(columns: Sequence[Any]) -> list[Said]:
     return [Said._make(row) for row in zip(*map(items, columns, KINDS), strict=True)]
 
 
-@verb(finish.SUCCEED, finish.SUCCEED_CALLING)
-def succeed(do: Do, params: Sequence[Any]) -> list[Row]:
+@verb(finish.SUCCEED)
+def succeed(do: Do, params: Sequence[Any], *, calling: bool = False) -> list[Row]:
     kinds = ("uuid", "int", "bigint", "text", "text", "float8")
     done = []
     for number, lease, claimer, result, note, age in zip(*map(items, params, kinds), strict=True):
         for *kept, attempts, crashes in do(TAKE_OUT, (number, lease, claimer)):
             do(KEEP, (*kept, "succeeded", attempts + 1, crashes, result, note, age))
-            call(do, dict(zip(NAMES, kept, strict=True)), "succeeded", result, note)
+            if calling:
+                call(do, dict(zip(NAMES, kept, strict=True)), "succeeded", result, note)
             done.append((str(kept[0]),))
     return done
 
 
-@verb(finish.DIE, finish.DIE_CALLING)
-def die(do: Do, params: Sequence[Any]) -> list[Row]:
+@verb(finish.DIE)
+def die(do: Do, params: Sequence[Any], *, calling: bool = False) -> list[Row]:
     done = []
     for o in outcomes(params):
         for *kept, _, _ in do(TAKE_OUT, (o.id, o.lease, o.claimer)):
@@ -90,9 +92,14 @@ def die(do: Do, params: Sequence[Any]) -> list[Row]:
             told = o._replace(error=wish[0][0] if wish else o.error)
             note(do, told, job["task"], job["worker"])
             do(KEEP, (*kept, o.state, o.attempts, o.crashes, None, told.error, o.age))
-            call(do, job, o.state, None, told.error)
+            if calling:
+                call(do, job, o.state, None, told.error)
             done.append((str(kept[0]),))
     return done
+
+
+verb(finish.SUCCEED_CALLING)(partial(succeed, calling=True))
+verb(finish.DIE_CALLING)(partial(die, calling=True))
 
 
 @verb(finish.RETURN)

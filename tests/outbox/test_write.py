@@ -398,6 +398,7 @@ def test_nothing_hangs_on_the_table_but_its_key() -> None:
     assert triggers == []  # a foreign key would be one
 
 
+@pytest.mark.postgresql("a second transaction that writes is open")
 @on_both
 def test_two_requests_never_wait_for_one_another(put: Callable[..., str]) -> None:
     same = a_draft("same")
