@@ -106,6 +106,7 @@ class LiteSession(Session):
         self._connection: LiteConnection | None = None
         self._durable: bool | None = None
         self._version = -1
+        self._looked_at = 0.0
 
     @property
     def connection(self) -> LiteConnection:
@@ -189,10 +190,12 @@ class LiteSession(Session):
             return False
         until = time.monotonic() + seconds
         while True:
-            if self._something_new():
-                return True
-            left = until - time.monotonic()
-            if left <= 0 or wait_readable(fds, min(left, LOOK_EVERY)):
+            now = time.monotonic()
+            if now - self._looked_at >= LOOK_EVERY:  # no oftener, however much is committed
+                self._looked_at = now
+                if self._something_new():
+                    return True
+            if now >= until or wait_readable(fds, min(until - now, self._looked_at + LOOK_EVERY - now)):
                 return False
 
     def _something_new(self) -> bool:

@@ -172,6 +172,7 @@ def test_a_transaction_by_hand_that_is_rolled_back(put: Callable[..., str]) -> N
     assert committed() == ["again"]
 
 
+@pytest.mark.postgresql("savepoints in a transaction by hand: Django's own commit at once on SQLite")
 @on_both
 def test_an_atomic_block_inside_a_transaction_by_hand(put: Callable[..., str]) -> None:
     with by_hand():
@@ -309,6 +310,7 @@ def test_another_missing_thing_is_not_called_a_missing_outbox(put: Callable[...,
         put("never")
 
 
+@pytest.mark.postgresql("a statement that spoils its transaction: on SQLite it fails alone")
 @on_both
 def test_in_a_transaction_that_the_database_has_given_up_nothing_is_written(put: Callable[..., str]) -> None:
     with transaction.atomic():
