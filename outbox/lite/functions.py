@@ -111,6 +111,7 @@ def pg_sleep(length: float) -> str:
 FUNCTIONS: tuple[tuple[str, int, Callable[..., Any], bool], ...] = (
     ("clock_timestamp", 0, clock_timestamp, False),
     ("statement_timestamp", 0, clock_timestamp, False),
+    ("now", 0, clock_timestamp, False),
     ("midnight", 0, midnight, False),
     ("at", 1, at, True),
     ("later", 2, later, True),

@@ -45,6 +45,7 @@ SIMPLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\s+FOR UPDATE(?: OF \w+)?(?: SKIP LOCKED)?", ""),
         # Times that are so many seconds, or a duration in a parameter, away.
         (CLOCK + r" ([+-]) ([\w.]+|%\(\w+\)s|" + ONE + r")(?:::\w+)? \* interval '1 second'", r"later(\1, \g<2>\3)"),
+        (CLOCK + r" ([+-]) interval '(\d+) (?:ms|milliseconds?)'", r"later(\1, \g<2>0.001 * \3)"),
         (CLOCK + r" ([+-]) interval '(\d+) seconds?'", r"later(\1, \g<2>\3)"),
         (CLOCK + r" ([+-]) interval '(\d+) minutes?'", r"later(\1, \g<2>60.0 * \3)"),
         (CLOCK + r" ([+-]) interval '(\d+) hours?'", r"later(\1, \g<2>3600.0 * \3)"),

@@ -89,6 +89,7 @@ def test_one_whose_job_is_no_longer_kept(ours: Session) -> None:
     assert in_home(accepted(ours, plain)) == ["jobs_job"]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_relay_at_the_same_moment_makes_the_new_job(ours: Session) -> None:
     """It waits: with a look at the history from before it would have dropped the message as one of an ended job."""
     first = accepted(ours, plain, 1)

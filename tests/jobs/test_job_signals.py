@@ -168,6 +168,7 @@ def test_too_many_that_wait_are_not_kept(
     assert announce._waiting.qsize() == 1
 
 
+@pytest.mark.postgresql("sessions that the server lists")
 def test_what_a_receiver_opens_is_closed(ours: Session) -> None:
     pids: list[int] = []
 

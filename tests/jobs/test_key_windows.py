@@ -241,6 +241,7 @@ def test_in_bulk_each_key_is_one_job(ours: Session) -> None:
     assert Job.objects.count() == 10
 
 
+@pytest.mark.postgresql("COPY, which Django does not count")
 def test_in_bulk_it_is_one_look_and_without_a_window_none(
     ours: Session, django_assert_num_queries: Callable[..., Any]
 ) -> None:
@@ -364,6 +365,7 @@ def test_64_threads_until_it_has_finished_never_have_two_that_live(ours: Session
     assert broken(ours) == []
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_an_end_between_the_look_and_the_commit_is_not_seen(ours: Session) -> None:
     """What the promise does not say: the job may have ended, and read what it read, before the caller's commit."""
     first = while_it_lives.enqueue(1)
@@ -377,6 +379,7 @@ def test_an_end_between_the_look_and_the_commit_is_not_seen(ours: Session) -> No
     assert in_home(first.id) == ["jobs_finishedjob"]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_look_that_is_long_past_makes_no_second_job(ours: Session) -> None:
     """A transaction looked, slept while the next generation came and went, and commits: the message is that one's."""
     with transaction.atomic():

@@ -591,6 +591,7 @@ def test_with_nothing_ready_it_does_not_ask_again_and_again(ours: Session, hands
 # Doubt --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_after_a_lost_connection_it_goes_on_under_a_new_number_and_nothing_is_lost(ours: Session, hands: Make) -> None:
     ids = fill(ours, 40)
     slot = hands()
@@ -619,6 +620,7 @@ def test_after_a_lost_connection_it_goes_on_under_a_new_number_and_nothing_is_lo
     assert broken(ours) == []
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_jobs_in_the_buffer_are_handed_back_after_a_lost_connection(ours: Session, hands: Make) -> None:
     fill(ours, 4)
     slot = hands()
@@ -686,6 +688,7 @@ def test_an_exchange_that_was_lost_before_the_commit_is_written_again(
     assert in_home(job.id) == ["jobs_finishedjob"]
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_the_job_that_runs_through_a_lost_connection_is_finished_under_its_old_number(
     ours: Session, hands: Make
 ) -> None:
@@ -732,6 +735,7 @@ def test_a_job_that_has_just_ended_after_a_lost_connection_is_not_handed_back_an
     assert in_home(job.id) == ["jobs_finishedjob"]
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_its_pump_survives_a_database_that_is_away(ours: Session, hands: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(ours, 2)
     slot = hands()
@@ -757,6 +761,7 @@ def test_its_pump_survives_a_database_that_is_away(ours: Session, hands: Make, m
     assert kept == ["jobs_job"]
 
 
+@pytest.mark.postgresql("a statement that the server cancels")
 def test_a_write_that_only_waited_too_long_is_no_doubt(
     ours: Session, hands: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -367,6 +367,7 @@ def nodes(plan: dict[str, Any]) -> list[str]:
     return [plan["Node Type"], *(name for below in plan.get("Plans", ()) for name in nodes(below))]
 
 
+@pytest.mark.postgresql("settings of a transaction")
 def test_the_transaction_gets_its_settings_back(latecomer: str) -> None:
     EventFactory()
     with transaction.atomic(), a_cursor() as cursor:

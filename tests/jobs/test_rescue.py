@@ -618,6 +618,7 @@ def pids(session: Session, name: str) -> list[int]:
     return column(session, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", name)
 
 
+@pytest.mark.postgresql("sessions on a server")
 def test_the_sessions_of_a_name_are_ended_and_no_others(ours: Session) -> None:
     one, other, neighbour = named("jobs-slot-0"), named("jobs-slot-0"), named("jobs-slot-01")
     for session in (one, other, neighbour):

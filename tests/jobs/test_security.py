@@ -228,6 +228,7 @@ def test_no_argument_is_in_a_log_line_of_the_relay(
     assert CANARY not in everything_logged()
 
 
+@pytest.mark.postgresql("a constraint added to a table")
 @on_default
 def test_no_argument_is_in_the_log_or_the_error_when_the_database_refuses_a_row(
     session: Session, everything_logged: Callable[[], str]

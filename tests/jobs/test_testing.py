@@ -61,7 +61,7 @@ def all_or_nothing(fail: bool) -> None:
 def spoil() -> None:
     Effect.objects.create(note="before")
     with a_cursor() as cursor:
-        cursor.execute("SELECT 1 / 0")
+        cursor.execute("SELECT 1 FROM nowhere")
 
 
 @task
@@ -157,7 +157,7 @@ def test_an_error_of_the_database_spoils_that_job_only() -> None:
 
     assert run_jobs(raise_errors=False).states == {"dead": 1, "succeeded": 1}
 
-    assert "DivisionByZero" in handle.error or "DataError" in handle.error
+    assert "nowhere" in handle.error
     assert after.return_value == "hello"
     assert Effect.objects.get().note == "1 hello"
 
