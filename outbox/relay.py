@@ -38,6 +38,10 @@ REPLAY = """WITH back AS (DELETE FROM outbox_setasidemessage WHERE id = ANY(%s::
 INSERT INTO outbox_message (uid, headers, body, written_at) SELECT * FROM back RETURNING uid"""
 
 
+POISON: tuple[type[Exception], ...] = (*faults.REFUSED, Undeliverable)
+"""Something is wrong with a message, not with the database."""
+
+
 class Fetched(Protocol):
     """A cursor, whichever database's."""
 
@@ -100,7 +104,7 @@ def step(session: Session, deliver: Deliver, batch: int) -> Moved:
             return _move(session, deliver, batch)
         except faults.DEADLOCK:  # with a relay that delivers one by one: it has what it needs now
             return _move(session, deliver, batch)
-    except (*faults.REFUSED, Undeliverable) as error:
+    except POISON as error:
         logger.warning("outbox: a batch was refused (%s); delivering its messages one by one", describe(error))
     except faults.ANY:
         raise  # a restart, a full disk, a missing table: nothing is wrong with the messages

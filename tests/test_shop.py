@@ -40,6 +40,7 @@ def form(*basket: tuple[Product, object], **changes: object) -> dict[str, object
 # Placing an order ---------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql("xmin: which transaction wrote a row")
 @pytest.mark.django_db(transaction=True)
 def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client) -> None:
     pen, ink = ProductFactory(price=4800), ProductFactory(price=1450)

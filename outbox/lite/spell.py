@@ -81,7 +81,8 @@ NOT_AMONG = re.compile(r"<> ALL\(" + ONE + r"(?:::(\w+)\[\])?\)")
 @lru_cache(maxsize=4096)
 def spell(sql: str) -> Spelled:
     """The statement in SQLite's words."""
-    text, made = _numbered(sql), {}
+    made: dict[str, Make] = {}
+    text = _numbered(sql)
     text = UNNEST.sub(lambda match: _unnested(match, made), text)
     text = AMONG.sub(lambda match: f"IN (SELECT value FROM json_each({_listed(match, made)}))", text)
     text = NOT_AMONG.sub(lambda match: f"NOT IN (SELECT value FROM json_each({_listed(match, made)}))", text)

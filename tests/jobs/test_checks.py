@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, run_checks
 from django.core.checks import Warning as CheckWarning
-from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import connections
 
