@@ -14,8 +14,14 @@ import pytest
 
 from tests.support.processes import ROOT
 
-SOME = ["tests/outbox/test_lite.py", "tests/jobs/test_finish.py", "tests/jobs/test_intake.py", "tests/jobs/test_keys.py",
-        "tests/jobs/test_operate.py", "tests/process/test_lite.py"]  # fmt: skip
+SOME = [
+    "tests/outbox/test_lite.py",
+    "tests/jobs/test_finish.py",
+    "tests/jobs/test_intake.py",
+    "tests/jobs/test_keys.py",
+    "tests/jobs/test_operate.py",
+    "tests/process/test_lite.py",
+]
 
 
 @pytest.mark.kills
