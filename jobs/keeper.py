@@ -152,7 +152,7 @@ class Keeper:
             return
         soon = now + TOGETHER
         asked: list[Query] = []
-        answers: list[Callable[[list[Row]], None]] = []
+        answers: list[Callable[[list[Row]], object]] = []
         if soon >= self._orders_at:
             self._orders_at = now + LOOK_EVERY
             asked.append(ordered(self._board.worker))
