@@ -58,8 +58,8 @@ SELECT gen_random_uuid(), 'shop.tasks.t' || c, %s || event.id || ':' || event.ty
 FROM (SELECT id, type, published_at FROM jobs_event ORDER BY published_at DESC LIMIT %s) AS event
   CROSS JOIN generate_series(1, 2) AS c"""
 
-SCHEDULES = """INSERT INTO jobs_schedule (id, name, task, cron, timezone, arguments, options, tick_as, missed, missed_limit,
-  overlap, next_at)
+SCHEDULES = """INSERT INTO jobs_schedule (id, name, task, cron, timezone, arguments, options, tick_as, missed,
+  missed_limit, overlap, next_at)
 SELECT gen_random_uuid(), 'schedule ' || n, 'shop.tasks.t' || n % 20, '*/5 * * * *', 'UTC', '{"args":[],"kwargs":{}}',
   '{}', '', 'once', 100, 'allow', now() + n * interval '1 minute' FROM generate_series(1, 100) AS n"""
 
