@@ -24,6 +24,9 @@ from jobs.recur import NICKNAMES
 from jobs.tasks import Task
 from outbox.conf import OutboxSettings
 
+THEIRS = {"db_worker", "qinfo"}
+"""Commands of those whom docs/moving leaves."""
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -88,7 +91,7 @@ def test_every_command_named_exists() -> None:
 
     named = {name for path in DOCS for name in re.findall(r"manage\.py (\w+)", path.read_text())}
 
-    assert named <= set(get_commands())
+    assert named - THEIRS <= set(get_commands())
 
 
 def test_every_state_is_explained_and_no_other_is_named() -> None:

@@ -1,1 +1,1 @@
-"""Coming from another queue: what docs/moving shows, before and after, and the two side by side while a queue drains."""
+"""Coming from another queue: what docs/moving shows, and the two side by side while the old one drains."""

@@ -99,9 +99,10 @@ class Site:
         return int(self.do("from shop.waiting import waiting; print(waiting())").splitlines()[-1])
 
     def start(self, by: str, *command: str) -> subprocess.Popen[bytes]:
+        own = {"STAGE": self.stage, "RUN_BY": by} | ({"DRAIN": "1"} if by == "old" else {})
         with (self.folder / f"{by}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self.folder / "site", env={**self.env, "STAGE": self.stage, "RUN_BY": by, **({"DRAIN": "1"} if by == "old" else {})},
+                command, cwd=self.folder / "site", env={**self.env, **own},
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.running.append(process)

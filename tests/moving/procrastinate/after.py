@@ -21,7 +21,5 @@ def sign_up(name: str) -> User:
     with transaction.atomic():
         user = User.objects.create_user(name)
         send_welcome.enqueue(user.pk)
-        remind.using(
-            delay=timedelta(seconds=1), idempotency_key=f"remind-{user.pk}", until="finished"
-        ).enqueue(user.pk)
+        remind.using(delay=timedelta(seconds=1), idempotency_key=f"remind-{user.pk}", until="finished").enqueue(user.pk)
     return user
