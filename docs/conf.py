@@ -7,6 +7,8 @@ each heading is the navigation of the site.
 import re
 from typing import Any
 
+from pygments.lexers.shell import BashLexer
+
 project = "django-outbox-jobs"
 extensions = ["myst_parser"]
 exclude_patterns: list[str] = []
@@ -38,3 +40,4 @@ def _contents(pages: list[str], options: str) -> str:
 
 def setup(app: Any) -> None:
     app.connect("source-read", _navigation)
+    app.add_lexer("console", BashLexer)  # commands stand here without a prompt, to be copied
