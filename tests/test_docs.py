@@ -134,6 +134,22 @@ def test_links_lead_somewhere() -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_every_page_is_in_the_contents() -> None:
+    said = set(re.findall(r"\]\(([\w/-]+\.md)", text("docs/index.md")))
+
+    assert said == {str(path.relative_to(ROOT / "docs")) for path in DOCS[1:]} - {"index.md"}
+
+
+def test_the_tables_of_comparison_agree_on_date_and_versions() -> None:
+    whole, short = text("docs/comparison.md"), text("README.md")
+
+    assert (date := re.search(r"As of (\d{4}-\d\d-\d\d)", whole)) and f"As of {date[1]}" in short
+    named = re.findall(r"(django-ox|django-tasks-db|Procrastinate|django-q2|Celery) (\d[\d.]+)", short)
+    assert len(named) == 5
+    for name, version in named:
+        assert f"{name} {version}" in whole
+
+
 def test_the_two_commands_of_the_readme_are_the_ones_that_were_agreed() -> None:
     said = text("README.md")
 
