@@ -140,6 +140,12 @@ def test_every_page_is_in_the_contents() -> None:
     assert said == {str(path.relative_to(ROOT / "docs")) for path in DOCS[1:]} - {"index.md"}
 
 
+def test_every_picture_is_shown() -> None:
+    shown = {name for path in DOCS for name in re.findall(r"img/([\w-]+\.png)\)", path.read_text())}
+
+    assert shown == {path.name for path in (ROOT / "docs" / "img").iterdir()}
+
+
 def test_the_tables_of_comparison_agree_on_date_and_versions() -> None:
     whole, short = text("docs/comparison.md"), text("README.md")
 
