@@ -79,6 +79,10 @@ class Session:
         """Have `wait` end early when somebody notifies `channel`; kept over reconnects."""
         raise NotImplementedError
 
+    def unlisten(self, channel: str) -> None:
+        """Hear of it no more."""
+        raise NotImplementedError
+
     def wait(self, seconds: float, *fds: int, besides: Collection[int] = ()) -> bool:
         """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified.
 

@@ -183,6 +183,9 @@ class LiteSession(Session):
     def listen(self, channel: str) -> None:
         self._channels.append(channel)
 
+    def unlisten(self, channel: str) -> None:
+        self._channels.remove(channel)
+
     def wait(self, seconds: float, *fds: int, besides: Collection[int] = ()) -> bool:
         """`besides` has no meaning here: whose commit it was does not show."""
         if not self._channels:

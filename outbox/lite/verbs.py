@@ -19,7 +19,7 @@ def move(do: Do, params: Sequence[Any]) -> list[Row]:
     """The transaction is the only one that writes, so nobody else can have these. A column may hold anything here: what
     is no time or no id gets one, or it could not even be set aside."""
     rows = do(
-        """DELETE FROM outbox_message WHERE id IN (SELECT id FROM outbox_message ORDER BY id LIMIT %s)
+        """DELETE FROM outbox_message WHERE id IN (SELECT id FROM outbox_message WHERE id > %s ORDER BY id LIMIT %s)
         RETURNING id, uid, headers, body,
           greatest(least(written_at, '9998-01-01 00:00:00'), '0002-01-01 00:00:00') AS written_at""",
         params,

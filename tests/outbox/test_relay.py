@@ -172,6 +172,25 @@ def test_a_delivery_wakes_the_workers(session: Session) -> None:
         assert heard(5) == 1
 
 
+@pytest.mark.parametrize(("at_hand", "expected"), [(0, 1), (2, 1), (3, 0)])
+def test_nobody_is_called_for_what_is_waited_for(session: Session, at_hand: int, expected: int) -> None:
+    for _ in range(3):
+        MessageFactory()
+    with listener(CHANNEL) as heard:
+        step(session, accept, 10, lambda: at_hand)
+
+        assert heard(0.3 if not expected else 5) == expected
+
+
+def test_one_by_one_they_wake_the_workers_too(session: Session) -> None:
+    MessageFactory()
+    MessageFactory(uid=JobFactory().id)  # refused in the batch, so the step goes on one by one
+    with listener(CHANNEL) as heard:
+        assert step(session, accept, 10) == Moved(1, 1)
+
+        assert heard(5) == 1
+
+
 def test_two_relays_at_once_share_the_messages_and_lose_none() -> None:
     handles = tasks.noop.enqueue_many([(n,) for n in range(3000)])
 
@@ -235,7 +254,7 @@ def test_a_relay_takes_what_another_one_does_not_hold(session: Session) -> None:
     handles = tasks.noop.enqueue_many([(n,) for n in range(4)])
 
     with observer() as other, other.transaction():
-        other.execute(relay.MOVE, (3,))  # another relay, in the middle of its move
+        other.execute(relay.MOVE, (0, 3))  # another relay, in the middle of its move
 
         assert step(session, accept, 10) == Moved(1, 0)
         assert in_queue() == [handles[3].id]

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from outbox.postgresql import BEGIN, SETTINGS, rows
+from outbox.postgresql import rows
 from outbox.session import Query, Row, Session
+from outbox.terms import BEGIN, SETTINGS
 from tests.support.wait import wait_until
 
 T = TypeVar("T")

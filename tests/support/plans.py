@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 
-from outbox.postgresql import BEGIN, SETTINGS
 from outbox.session import Query, Session
+from outbox.terms import BEGIN, SETTINGS
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
 

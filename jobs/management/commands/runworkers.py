@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from argparse import ArgumentParser
+from io import TextIOWrapper
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -17,7 +19,7 @@ from jobs.conf import QUEUE_NAME, JobsSettings, jobs_settings
 from jobs.connections import close_before_forking
 from jobs.declare import registry
 from jobs.discover import for_workers
-from jobs.keeper import Duty
+from jobs.duty import Duty
 from jobs.supervisor import Supervisor
 from outbox import faults
 from outbox.ask import not_for_workers
@@ -75,6 +77,7 @@ class Command(BaseCommand):
         lanes = lanes_of(options["queues"], settings)
         duty = Duty(tuple(lanes.queues) or None, options["queues"], slots, not options["no_relay"], options["burst"])
         _speak(options["verbosity"])
+        _print_at_once()
         self._look_first(settings)
         self._announce(duty, options["verbosity"])
         close_before_forking()
@@ -98,8 +101,9 @@ class Command(BaseCommand):
     def _announce(self, duty: Duty, verbosity: int) -> None:
         if verbosity > 0:
             queues = duty.described or ("all queues" if duty.queues is None else ", ".join(duty.queues))
+            known = sum(not name.startswith("jobs.") for name in registry)  # ours for blocks of templates is nobody's
             self.stdout.write(
-                f"{duty.slots} slot{'s' * (duty.slots != 1)}, {queues}, {len(registry)} tasks known,"
+                f"{duty.slots} slot{'s' * (duty.slots != 1)}, {queues}, {known} task{'s' * (known != 1)} known,"
                 f" {'with' if duty.relays else 'without'} relay{', until nothing is left' * duty.burst}."
                 " Ctrl-C finishes what runs and ends."
             )
@@ -135,6 +139,14 @@ def look(alias: str) -> int:
     except faults.ANY:
         return NO_DATABASE
     return 0 if all(row[0] for row in found) else NO_TABLES
+
+
+def _print_at_once() -> None:
+    """What a task prints is out at the end of its line, into a file or a pipe too: a slot leaves by _exit or a kill,
+    and its buffers with it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def _speak(verbosity: int) -> None:

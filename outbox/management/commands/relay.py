@@ -15,6 +15,7 @@ from outbox import faults, loop
 from outbox.ask import not_for_workers
 from outbox.conf import outbox_settings
 from outbox.models import Message
+from outbox.pace import Pace
 from outbox.relay import destination, replay, step
 from outbox.session import SESSIONS, Query, Session, process_name
 from outbox.wake import CHANNEL, QUIET_FOR
@@ -95,13 +96,14 @@ class Command(BaseCommand):
             self.stdout.write("Relaying. Ctrl-C ends.")
         total = 0
         hot_until = 0.0
+        pace = Pace(outbox_settings().BATCH)
 
         def once() -> float:
             nonlocal total, hot_until
-            moved = step(session, destination(), outbox_settings().BATCH).total
-            total += moved
+            moved, _ = pace.step(session)
+            total += moved.total
             now = time.monotonic()
-            if moved:
+            if moved.total:
                 hot_until = now + QUIET_FOR * 1.25
                 return 0.0
             return 0.001 if now < hot_until else outbox_settings().poll_interval
