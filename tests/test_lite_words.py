@@ -5,8 +5,10 @@ from __future__ import annotations
 from tests.support.alone import run_alone
 
 NOT_ON_SQLITE = {
-    "outbox.postgresql.BEGIN": "the session's own",
-    "outbox.postgresql.SETTINGS": "the session's own",
+    "outbox.terms.BEGIN": "the session's own",
+    "outbox.terms.SETTINGS": "the session's own",
+    "outbox.terms.NOT_DURABLE": "the session's own",
+    "outbox.terms.HOLD": "the session's own",
     "outbox.wake.WAKE": "nobody is notified",
     "outbox.write.COPY": "INSERT does there",
     "jobs.dashboard.look.LIMIT": "reads are interrupted otherwise",
