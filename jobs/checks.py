@@ -28,8 +28,6 @@ UNSUPPORTED = (
     ' at one of them, or name another alias in JOBS["DATABASE"].'
 )
 
-WHY = "The verbs are written for PostgreSQL and for SQLite; what others make of the same words would lose jobs."
-
 
 @register("jobs")
 def check_settings(app_configs: Sequence[Any] | None = None, **_: Any) -> list[CheckMessage]:
@@ -51,7 +49,7 @@ def check_database(app_configs: Sequence[Any] | None = None, **_: Any) -> list[C
     if alias not in connections.settings:
         return [Error(f'JOBS["DATABASE"] is {alias!r}, which settings.DATABASES does not have.', id="jobs.E002")]
     if (problem := unsupported(alias)) is not None:
-        return [Error(problem, hint=WHY, id="jobs.E003")]
+        return [Error(problem, hint="What others make of the verbs' words would lose jobs.", id="jobs.E003")]
     found: list[CheckMessage] = on_sqlite(alias) if connections[alias].vendor == "sqlite" else []
     written = router.db_for_write(Message)
     if written != alias:

@@ -1,6 +1,7 @@
-"""The session on PostgreSQL: one psycopg connection in autocommit; each verb is BEGIN, statement, COMMIT in one pipeline.
+"""The session on PostgreSQL: one psycopg connection in autocommit; each verb is BEGIN, statement, COMMIT in one go.
 
-One round trip. Behind a pooler there is no session state either, so it works through PgBouncer in transaction mode.
+A pipeline of one round trip. Behind a pooler there is no session state either, so it works through PgBouncer in
+transaction mode.
 """
 
 from __future__ import annotations
