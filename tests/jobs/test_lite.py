@@ -7,11 +7,13 @@ import time
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 
 from jobs import connections as module
+from jobs import operate
 from jobs.connections import tidy_connections
 from jobs.dashboard import failures, look
+from jobs.models import FinishedJob, Note
 from outbox.ask import ask, writing
 from outbox.session import Query, Session
 from tests.factories import AttemptFactory, FinishedJobFactory, JobFactory
@@ -60,7 +62,9 @@ def test_a_transaction_that_reads_first_is_the_writer_from_its_beginning(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deferred, its write after the read would be refused where another has written in between."""
-    monkeypatch.setattr(connection, "transaction_mode", None)
+    wrapper = connections["default"]
+    wrapper.ensure_connection()
+    monkeypatch.setattr(wrapper, "transaction_mode", None)
     hasty = Session("default", statement_timeout=0.05)
     with writing("default"):
         assert not Effect.objects.exists()
@@ -69,6 +73,18 @@ def test_a_transaction_that_reads_first_is_the_writer_from_its_beginning(
         Effect.objects.create(note="mine")
     hasty.run(Query("DELETE FROM jobs_stat"))
     hasty.close()
+
+
+def test_a_verb_of_several_statements_is_one_transaction_on_djangos_connection_too() -> None:
+    first, second = FinishedJobFactory(state="dead"), FinishedJobFactory(state="dead")
+    JobFactory(id=second.id)  # so its requeue is refused, after that of the other
+    assert not connection.in_atomic_block
+
+    with pytest.raises(IntegrityError):
+        ask("default", operate.REQUEUE, ([first.id, second.id], "anna", ""))
+
+    assert {job.id for job in FinishedJob.objects.all()} == {first.id, second.id}
+    assert not Note.objects.exists()
 
 
 def test_what_a_job_left_open_gives_the_turn_back(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
