@@ -12,11 +12,12 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from jobs import advice, background, checks, consume  # noqa: F401  registers them
+        from jobs import advice, background, checks, consume, trace  # noqa: F401  registers them
         from jobs.early import catch_up
         from jobs.intake import accept
         from outbox.relay import deliver_to
 
         deliver_to(accept)
+        trace.begin()
         catch_up()
         autodiscover_modules("tasks", "consumers")

@@ -55,6 +55,7 @@ class Mover:
             self._session.listen(WRITTEN)
 
     def run(self) -> int:
+        begun("relay")
         loop.run("relay", self.step, wait=self._wait, stopping=lambda: self._board.phase is not Phase.RUN)
         return 0
 
