@@ -23,7 +23,7 @@ from outbox.text import clean
 CHANNEL = "jobs_ready"
 
 TRACE = ',"trace":'
-"""Where the last header begins. A quote inside a JSON string has a backslash before it, so this is no text of others."""
+"""Where the last header begins. In a JSON string its quotes would have a backslash before them: it is a key."""
 
 ARRAYS = """%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
   %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[], %s::smallint[], %s::boolean[],
@@ -56,9 +56,9 @@ ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
   ON CONFLICT (id) DO NOTHING RETURNING id)
 {INSERT} given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
 
-# The whole of it, for a batch in which somebody has a callback, a trace, or a key that holds for a window. Such a key is
-# not the job's own: the next job has it too, and must not be taken for this one by a service that is given the key. So
-# the row of the job has none, and its id stands for it.
+# The whole of it, for a batch in which somebody has a callback, a trace, or a key that holds for a window. Such a key
+# is not the job's own: the next job has it too, and must not be taken for this one by a service that is given the key.
+# So the row of the job has none, and its id stands for it.
 GIVEN_ALL = f"""unnest({ARRAYS}, %s::int[], %s::float8[], %s::text[], %s::text[], %s::text[])
   AS given({NAMES}, generation, unique_for, until, callbacks, trace)"""
 INSERT_ALL = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 
+from jobs.announce import begun
 from jobs.board import Board, Phase, empty
 from jobs.compact import compact
 from jobs.conf import JobsSettings

@@ -152,7 +152,9 @@ class Attempt:
             span.set_attribute("jobs.outcome", STALE if self._spans.stale else "succeeded")
             self._spans.stale = False
         else:
-            span.set_attribute("jobs.outcome", outcome.state if outcome.state != "ready" else outcome.kind or "handed_back")
+            span.set_attribute(
+                "jobs.outcome", outcome.state if outcome.state != "ready" else outcome.kind or "handed_back"
+            )
             if outcome.kind:
                 _trouble(span, outcome)
         span.end()

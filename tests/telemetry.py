@@ -1,7 +1,7 @@
 """An application that sets up OpenTelemetry in the processes of a worker, as docs/tracing.md says; spans go to a file.
 
-Installed where `TEST_SPANS` in the environment names that file. They are written at once, or with `TEST_SPANS_BATCHED` in
-batches, the first one after an hour: what is there before was flushed.
+Installed where `TEST_SPANS` in the environment names that file. They are written at once, or, with
+`TEST_SPANS_BATCHED`, in batches, the first one after an hour: what is there before was flushed.
 """
 
 from __future__ import annotations
