@@ -23,6 +23,10 @@ UNKNOWN_FOR = 30.0
 """Seconds for which jobs of a task that is not known here are passed over, once one of them has been put off."""
 
 
+TOO_LONG_PASSING = 0.05
+"""Seconds of a claim after which nothing is passed over any more: there are too many, and each is put off once."""
+
+
 class Appetite:
     """Remembers the last claim and the pace of the jobs that came of it."""
 
@@ -91,5 +95,7 @@ class Appetite:
         self._unknown = {task: until for task, until in self._unknown.items() if until > now}
         return sorted(self._unknown)
 
-    def pass_over_no_more(self) -> None:
-        self._unknown.clear()
+    def passed(self, over: Sequence[str], seconds: float) -> None:
+        """A claim that passed these tasks over took so long."""
+        if over and seconds > TOO_LONG_PASSING:
+            self._unknown.clear()  # so many that to pass them over costs more than to put them off

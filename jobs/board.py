@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import NamedTuple
 from uuid import UUID
 
-HEAD = struct.Struct("=qii")  # worker, phase, burst over
+HEAD = struct.Struct("=qiii")  # worker, phase, burst over, elders
 CHILD = struct.Struct("=dqiidqi")  # stamp, claimer, idle, stepping, stepping since, doomed, backend
 PLACE = struct.Struct("=q16siqddq")  # turn, job, lease, claimer, started, deadline, turn
 TURN = struct.Struct("=q")
@@ -267,6 +267,15 @@ class Board:
         struct.pack_into("=i", self._memory, 12, value)
 
     @property
+    def elders(self) -> int:
+        """How many living workers were there before this one; the keeper writes it with each heartbeat."""
+        return int(HEAD.unpack_from(self._memory, 0)[3])
+
+    @elders.setter
+    def elders(self, count: int) -> None:
+        struct.pack_into("=i", self._memory, 16, count)
+
+    @property
     def paused(self) -> str:
         """The queues that are paused, one a line, or ALL_QUEUES; the keeper writes it, each claim reads it.
 
@@ -302,14 +311,17 @@ class Board:
         """Have the mover look anew for what is due next, and at the outbox."""
         _write(self.mover_pipe[1])
 
-    def wake_idle(self, jobs: int) -> None:
-        """Wake as many idle slots as there are jobs for."""
+    def idle(self) -> int:
+        """How many slots have nothing to run."""
+        return sum(slot.idle for slot in self.slots)
+
+    def wake_idle(self, jobs: int) -> int:
+        """Wake as many idle slots as there are jobs for; for how many there was none."""
         for number, slot in enumerate(self.slots):
-            if jobs <= 0:
-                return
-            if slot.idle:
+            if jobs > 0 and slot.idle:
                 self.wake(number)
                 jobs -= 1
+        return jobs
 
     def wake_all(self) -> None:
         for number in range(len(self.slots)):

@@ -7,6 +7,7 @@ anything runs. A crash after the commit leaves running rows whose claimer is gon
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,6 +47,13 @@ DISCOVER = """WITH RECURSIVE found AS (
 SELECT queue FROM found WHERE queue IS NOT NULL"""
 
 HIGH, DEFAULT, LOW = BANDS = ((50, MAX_PRIORITY), (-49, 49), (MIN_PRIORITY, -50))
+
+REMEMBERED = 4
+"""Queues in which something was found a while ago and nothing lately, and which are asked all the same: a job that
+comes to one of them is claimed without a look first."""
+
+LOOK_EVERY = 0.05
+"""Seconds between two looks for other queues while every claim is full."""
 
 LOW_FIRST_EVERY = 20
 """One claim in so many serves the lowest band first: low is never starved. Half way between two of these, every
@@ -94,6 +102,9 @@ class Lanes:
     weights: Sequence[float] | None = None
     any_queue: bool = False
     _claims: Iterator[int] = field(default_factory=lambda: count(1))
+    _lately: list[str] = field(default_factory=list)
+    _short: bool = True
+    _looked_at: float = 0.0
 
     def next(self) -> list[Lane]:
         claim = next(self._claims)
@@ -110,9 +121,23 @@ class Lanes:
                 return [(queue, *band) for queue in queues for band in bands]
         return [(queue, *band) for band in bands for queue in queues]
 
-    def discovered(self, rows: list[Row]) -> None:
-        """Take the rows of DISCOVER."""
-        self.queues = [row[0] for row in rows]
+    def wants_look(self) -> bool:
+        """Whether the next claim should bring the rows of DISCOVER as well."""
+        return self.any_queue and (self._short or time.monotonic() - self._looked_at > LOOK_EVERY)
+
+    def had(self, jobs: int, wanted: int, found: list[Row] | None) -> bool:
+        """So many of those wanted were claimed, and DISCOVER said so after it, if it was asked; whether another claim
+        at once may bring more, although this one has brought nothing."""
+        self._short = jobs < wanted and found is None
+        return self.discovered(found) if found is not None else self.any_queue
+
+    def discovered(self, rows: list[Row]) -> bool:
+        """Take the rows of DISCOVER; whether there is a queue that was not asked before."""
+        self._looked_at = time.monotonic()
+        found, before = [row[0] for row in rows], set(self.queues)
+        self._lately = [*found, *(queue for queue in self._lately if queue not in found)][: len(found) + REMEMBERED]
+        self.queues = sorted(self._lately)
+        return not before.issuperset(found)
 
     def _drawn(self, weights: Sequence[float]) -> list[str]:
         """All queues in a random order in which the heavier ones tend to come first."""

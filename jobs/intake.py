@@ -101,7 +101,7 @@ def accept(messages: list[Written]) -> Delivery:
     if not good:
         return Delivery([], rejected)
     later = any(headers.run_after is not None or headers.delay for _, headers in good)
-    return Delivery([_insert(good), Query(f"NOTIFY {CHANNEL}")], rejected, later)
+    return Delivery([_insert(good)], rejected, later, Query(f"NOTIFY {CHANNEL}"))
 
 
 def accept_if(guard: Query, messages: list[Written]) -> Query:

@@ -12,13 +12,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from uuid import UUID
 
 from jobs import trace
 from jobs.announce import begun, drain
 from jobs.board import ALL_QUEUES, Board, Phase
 from jobs.conf import JobsSettings
+from jobs.duty import Duty, turn
 from jobs.intake import CHANNEL
 from jobs.journal import Journal
 from jobs.orders import Orders, ordered
@@ -53,7 +53,8 @@ MOST_TOLD = 500
 
 REGISTER = """INSERT INTO jobs_worker (name, queues, slots, version, running)
 VALUES (%s, %s, %s, %s, '') RETURNING id"""
-BEAT = "UPDATE jobs_worker SET heartbeat_at = clock_timestamp(), running = %s WHERE id = %s RETURNING id"
+BEAT = """UPDATE jobs_worker SET heartbeat_at = clock_timestamp(), running = %s WHERE id = %s
+RETURNING (SELECT count(*) FROM jobs_worker AS elder WHERE elder.id < jobs_worker.id)"""
 LEAVE = "DELETE FROM jobs_worker WHERE id = %s"
 
 PEEK = "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE state = 'ready' {} LIMIT %s) AS these"
@@ -63,18 +64,6 @@ OURS = "AND queue = ANY(%s::text[])"
 LEFT_TO_DO = """SELECT {} EXISTS (SELECT 1 FROM jobs_job WHERE state = 'ready' AND NOT queue = ANY(%s::text[]) {})
   OR EXISTS (SELECT 1 FROM jobs_job WHERE state = 'running' {})"""
 OUTBOX = "EXISTS (SELECT 1 FROM outbox_message) OR"
-
-
-@dataclass(frozen=True)
-class Duty:
-    """What this worker was started for."""
-
-    queues: tuple[str, ...] | None
-    """Queue names it serves; None is any."""
-    described: str
-    slots: int
-    relays: bool
-    burst: bool
 
 
 class Keeper:
@@ -154,7 +143,9 @@ class Keeper:
             logger.error("worker %s was declared dead by another; starting its slots anew", self._board.worker)
             self._board.worker = 0
             self._channel.send({"lost": True})
-        elif self._watch.judge(self._session, quiet, self._settings):
+            return
+        self._board.elders = beaten[0][0]
+        if self._watch.judge(self._session, quiet, self._settings):
             self._board.wake_mover()
 
     def _look(self, now: float, claimers: list[int], running: list[UUID]) -> None:
@@ -163,7 +154,7 @@ class Keeper:
             return
         soon = now + TOGETHER
         asked: list[Query] = []
-        answers: list[Callable[[list[Row]], None]] = []
+        answers: list[Callable[[list[Row]], object]] = []
         if soon >= self._orders_at:
             self._orders_at = now + LOOK_EVERY
             asked.append(ordered(self._board.worker))
@@ -220,7 +211,7 @@ class Keeper:
 
     def _peek(self) -> Query | None:
         """Counts ready jobs, to wake as many idle slots: the floor under every lost wake-up. None: nobody to wake."""
-        idle = sum(slot.idle for slot in self._board.slots)
+        idle = self._board.idle()
         paused = self._board.paused
         if not idle or paused == ALL_QUEUES:
             return None
@@ -242,7 +233,7 @@ class Keeper:
     def _wait(self, seconds: float) -> None:
         # Our own relay and slots have woken whom they need; another slot would only compete with that one.
         if self._session.wait(seconds, self._channel.fileno(), besides=self._board.backends()):
-            self._peek_at = 0.0
+            self._peek_at = min(self._peek_at, time.monotonic() + turn(self._board.elders))
 
 
 def in_words(board: Board) -> str:

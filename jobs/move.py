@@ -13,13 +13,14 @@ from jobs.announce import begun
 from jobs.board import Board, Phase, empty
 from jobs.compact import compact
 from jobs.conf import JobsSettings
+from jobs.duty import Duty, turn
 from jobs.intake import CHANNEL as READY
 from jobs.promote import promote
 from jobs.prune import prune
 from jobs.tick import Ticker
 from outbox import loop, relay
 from outbox.conf import outbox_settings
-from outbox.session import Query, Session, process_name
+from outbox.session import Query, Session, process_name, wait_readable
 from outbox.wake import CHANNEL as WRITTEN
 from outbox.wake import QUIET_FOR
 
@@ -42,9 +43,10 @@ ANYTHING = Query("SELECT 1 FROM outbox_message LIMIT 1")
 class Mover:
     """One step moves one batch of everything that is to be moved."""
 
-    def __init__(self, board: Board, relays: bool, settings: JobsSettings) -> None:
+    def __init__(self, board: Board, duty: Duty, settings: JobsSettings) -> None:
         self._board = board
-        self._relays = relays
+        self._relays = duty.relays
+        self._takes_any = duty.queues is None
         self._settings = settings
         self._outbox = outbox_settings()
         self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
@@ -52,7 +54,7 @@ class Mover:
         self._promote_at = self._tick_at = self._prune_at = self._compact_at = 0.0
         self._hot_until = 0.0
         self._woken = True
-        if relays and self._outbox.NOTIFY:
+        if duty.relays and self._outbox.NOTIFY:
             self._session.listen(WRITTEN)
 
     def run(self) -> int:
@@ -84,7 +86,7 @@ class Mover:
         """Move a batch; whether it was a full one, so that there is probably more."""
         if not self._woken and not self._session.glance(ANYTHING):
             return False
-        moved = relay.step(self._session, relay.destination(), self._outbox.BATCH)
+        moved = relay.step(self._session, relay.destination(), self._outbox.BATCH, self._at_hand)
         self._board.wake_idle(moved.delivered)
         self._board.relay.backend = self._session.backend
         now = time.monotonic()
@@ -94,6 +96,10 @@ class Mover:
             self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
         self._woken = moved.total >= self._outbox.BATCH
         return self._woken
+
+    def _at_hand(self) -> int:
+        """How many jobs idle slots of ours will take, whatever their queue: nobody else need hear of those."""
+        return self._board.idle() if self._takes_any and not self._board.paused else 0
 
     def _promote(self, now: float) -> None:
         turned, due = self._session.run_all(promote(self._outbox.BATCH), durable=False)
@@ -112,6 +118,9 @@ class Mover:
 
     def _wait(self, seconds: float) -> None:
         if self._session.wait(seconds, self._board.mover_pipe[0]):
-            self._woken = True
+            # The others have heard it too. Whoever is not the first looks a little later whether it is still there.
+            if pause := turn(self._board.elders):
+                wait_readable(self._board.mover_pipe[:1], pause)
+            self._woken = not pause
         if empty(self._board.mover_pipe[0]):
             self._promote_at = 0.0

@@ -43,9 +43,6 @@ TICK = 0.01
 SLOW = 0.5
 """Seconds after which a running job is slow: what was claimed with it goes back for other slots."""
 
-TOO_LONG_PASSING = 0.05
-"""Seconds of a claim after which nothing is passed over any more: there are too many, and each is put off once."""
-
 SAFETY_POLL = 60.0
 """Seconds between two looks of an idle slot that nobody wakes; the keeper looks for all slots far more often."""
 
@@ -220,26 +217,29 @@ class Pump:
     # The exchange -------------------------------------------------------------------------------------------------
 
     def _exchange(self, outcomes: list[Outcome], wanted: int) -> float:
-        if wanted and self._lanes.any_queue:
-            self._lanes.discovered(self._session.run(Query(DISCOVER), durable=False))
         lanes = unpaused(self._lanes.next(), self._board.paused) if wanted else []
+        looks = bool(wanted) and self._lanes.wants_look()
         queries = self._write(outcomes)
         passed_over = self._appetite.passed_over()
         if wanted:
             self._announce()
             queries.append(claim(self._board.worker, self._child.claimer, lanes, wanted, passed_over))
+        if looks:  # after the claim, in its transaction: what it finds is for the next one
+            queries.append(Query(DISCOVER))
         began = time.monotonic()
         try:
             results = self._session.run_all(queries)
         except (psycopg.DataError, psycopg.IntegrityError):
             self._write_singly()
             return 0.0
+        found = results.pop() if looks else None
         rows = results.pop() if wanted else []
-        if passed_over and time.monotonic() - began > TOO_LONG_PASSING:
-            self._appetite.pass_over_no_more()  # so many that to pass them over costs more than to put them off
+        self._appetite.passed(passed_over, time.monotonic() - began)
         self._child.backend = self._session.backend
         self._told(outcomes, None if sum(map(len, results)) == len(outcomes) else written(results))
-        return self._took(read(rows, lanes)) if wanted else 0.0
+        if not wanted or (self._lanes.had(len(rows), wanted, found) and not rows):
+            return 0.0
+        return self._took(read(rows, lanes))
 
     def _write(self, outcomes: list[Outcome]) -> list[Query]:
         queries = finish(outcomes, self._board.worker) if outcomes else []
@@ -268,8 +268,9 @@ class Pump:
         if jobs:
             if self._child.idle:
                 self._child.idle = False
-                if empty(self._waker):  # for a job that may not be among these: another is to look
-                    self._board.wake_idle(1)
+                # For a job that may not be among these: another is to look, here or elsewhere.
+                if empty(self._waker) and self._board.wake_idle(1):
+                    self._session.glance(Query(f"NOTIFY {CHANNEL}"))
             alone = self._appetite.had(jobs)
             if alone is not None and len(jobs) > 1:
                 self._unwritten += [

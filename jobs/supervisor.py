@@ -22,7 +22,8 @@ from jobs import child, judge
 from jobs.board import Board, Child, Phase, Running
 from jobs.claim import Lanes
 from jobs.conf import JobsSettings
-from jobs.keeper import Duty, Keeper
+from jobs.duty import Duty
+from jobs.keeper import Keeper
 from jobs.move import Mover
 from jobs.slot import Slot
 from jobs.verdict import Channel, Fated, Verdict, to_message
@@ -186,7 +187,7 @@ class Supervisor:
         if post.role == "keeper":
             self._start_keeper(post)
         elif post.role == "relay":
-            post.pid = child.fork(lambda: Mover(self.board, self.duty.relays, self.settings).run(), "jobs relay")
+            post.pid = child.fork(lambda: Mover(self.board, self.duty, self.settings).run(), "jobs relay")
         else:
             post.session = f"jobs-slot-{self._token}-{self._births}"
             slot = (self.board, post.number, post.session, self.lanes, self.settings)

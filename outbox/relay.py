@@ -56,6 +56,8 @@ class Delivery(NamedTuple):
     rejected: list[tuple[Written, str]]
     later: bool = False
     """Some of it is not for now: whoever looks after what falls due should look when."""
+    announce: Query | None = None
+    """Tells those who take it that something has come; runs last, and not at all where they are told otherwise."""
 
 
 Deliver = Callable[[list[Written]], Delivery]
@@ -88,13 +90,14 @@ class Moved(NamedTuple):
         return self.delivered + self.set_aside
 
 
-def step(session: Session, deliver: Deliver, batch: int) -> Moved:
-    """Move up to `batch` messages. Raises psycopg.OperationalError when the database is in trouble: nothing moved."""
+def step(session: Session, deliver: Deliver, batch: int, at_hand: Callable[[], int] = lambda: 0) -> Moved:
+    """Move up to `batch` messages. No more than are `at_hand`, waited for by those whom the caller tells himself, are
+    not announced. Raises psycopg.OperationalError when the database is in trouble: nothing moved."""
     try:
         try:
-            return _move(session, deliver, batch)
+            return _move(session, deliver, batch, at_hand)
         except psycopg.errors.DeadlockDetected:  # with a relay that delivers one by one: it has what it needs now
-            return _move(session, deliver, batch)
+            return _move(session, deliver, batch, at_hand)
     except (psycopg.DataError, psycopg.IntegrityError, Undeliverable) as error:
         logger.warning("outbox: a batch was refused (%s); delivering its messages one by one", describe(error))
     except psycopg.Error:
@@ -104,7 +107,7 @@ def step(session: Session, deliver: Deliver, batch: int) -> Moved:
     return _move_singly(session, deliver, batch)
 
 
-def _move(session: Session, deliver: Deliver, batch: int) -> Moved:
+def _move(session: Session, deliver: Deliver, batch: int, at_hand: Callable[[], int]) -> Moved:
     """The whole batch in one transaction and two round trips."""
     with session.transaction(durable=False) as connection:
         taken = read(connection.execute(MOVE, (batch,)))
@@ -115,8 +118,11 @@ def _move(session: Session, deliver: Deliver, batch: int) -> Moved:
             connection.execute(query.sql, query.params)
         if delivery.rejected:
             connection.execute(*set_aside(delivery.rejected))
+        delivered = len(taken) - len(delivery.rejected)
+        if delivery.announce is not None and delivered > at_hand():
+            connection.execute(*delivery.announce)
     _tell(delivery.rejected)
-    return Moved(len(taken) - len(delivery.rejected), len(delivery.rejected), delivery.later)
+    return Moved(delivered, len(delivery.rejected), delivery.later)
 
 
 def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
@@ -126,6 +132,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
     """
     rejected: list[tuple[Written, str]] = []
     later = False
+    announce = None
     with session.transaction(durable=False, pipelined=False) as connection:
         taken = read(connection.execute(MOVE, (batch,)))
         for message in sorted(taken, key=attrgetter("uid")):
@@ -136,6 +143,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
                         connection.execute(query.sql, query.params)
                 rejected += delivery.rejected
                 later = later or delivery.later
+                announce = delivery.announce or announce
             except (psycopg.DataError, psycopg.IntegrityError) as error:
                 rejected.append((message, describe(error)))
             except psycopg.Error:
@@ -144,6 +152,8 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
                 rejected.append((message, describe(error)))
         if rejected:
             connection.execute(*set_aside(rejected))
+        if announce is not None:
+            connection.execute(*announce)
     _tell(rejected)
     return Moved(len(taken) - len(rejected), len(rejected), later)
 

@@ -1,8 +1,8 @@
 """A database connection of our own, beside Django's, for the processes that move rows.
 
-It takes a Django database alias; it leaves one psycopg connection in autocommit whose every verb is BEGIN, settings,
-statement, COMMIT in one pipeline: one round trip, no session state, so it works through PgBouncer in transaction
-mode. A crash here leaves whatever the last commit left.
+It takes a Django database alias; it leaves one psycopg connection in autocommit whose every verb is BEGIN, statement,
+COMMIT in one pipeline: one round trip. Behind a pooler there is no session state either, so it works through PgBouncer
+in transaction mode. A crash here leaves whatever the last commit left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from django.db import connections
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from outbox import terms
 from outbox.conf import outbox_settings
 
 if TYPE_CHECKING:
@@ -42,23 +43,6 @@ class Query(NamedTuple):
 
 Run: TypeAlias = Callable[[Query], list[Row]]
 """Runs one query and gives its rows: `Session.run` in a worker, a Django cursor in a test or an atomic task."""
-
-# Plans must not depend on statistics: a table that was filled in bulk and never analysed looks tiny or empty to the
-# planner, which then prefers to scan or sort it whole. With these off, each verb keeps the one plan it was written
-# for, so it need not be planned anew for other values. synchronous_commit is only ever raised: a role with it off must
-# not lose a claim or an outcome.
-SETTINGS = """SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
- set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true),
- set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
- set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
- set_config('statement_timeout', %s, true), set_config('lock_timeout', '0', true),
- set_config('synchronous_commit', CASE WHEN %s THEN
-   CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END
-   ELSE 'off' END, true)"""
-
-# READ COMMITTED whatever the application chose for its own connections: the claim re-checks rows that changed under
-# it, and a serialization failure would only repeat what SKIP LOCKED already avoids.
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
 # A peer that vanished without a word (power, network) is noticed within half a minute instead of hours.
 SOCKET = {
@@ -125,7 +109,10 @@ class Session:
         self._timeout = str(int(statement_timeout * 1000))
         self._application_name = application_name
         self._channels: list[str] = []
-        self._prepare = True
+        self._direct = True
+        """Nobody stands between us and the server, as far as is known."""
+        self._told = False
+        """This connection holds our terms, so that no transaction need say them."""
         self._connection: Patient | None = None
 
     @property
@@ -142,11 +129,12 @@ class Session:
         params = own_params(self.alias)
         if self._application_name:
             params["application_name"] = self._application_name
-        connection = Patient.connect(**params, autocommit=True)
+        direct = self._direct and outbox_settings().NOTIFY
+        connection = (self._open_on_terms(params) if direct else None) or Patient.connect(**params, autocommit=True)
         connection.patience = self._patience
         # Our few statements come again and again, and to plan one costs as much as to run it for a few rows. Behind
         # PgBouncer, where LISTEN is off as well, the next transaction may be on another server connection.
-        connection.prepare_threshold = 2 if self._prepare and outbox_settings().NOTIFY else None
+        connection.prepare_threshold = 2 if self._told else None
         try:
             role = connections.settings[self.alias].get("OPTIONS", {}).get("assume_role")
             if role:
@@ -158,12 +146,32 @@ class Session:
             raise
         return connection
 
+    def _open_on_terms(self, params: dict[str, Any]) -> Patient | None:
+        """A connection that holds our terms; None where somebody in between does not pass them on."""
+        options = terms.options(params.get("options") or "", self._timeout)
+        self._told = False
+        try:
+            connection = Patient.connect(**{**params, "options": options}, autocommit=True)
+        except psycopg.OperationalError as error:
+            if not terms.refused(error):
+                raise
+        else:
+            if terms.hold(connection):
+                self._told = True
+                return connection
+            connection.close()
+        self._not_direct("a connection does not keep what it is told as it is opened")
+        return None
+
     def run(self, query: Query, *, durable: bool = True) -> list[Row]:
         """One verb, one transaction, one round trip. Not durable: the commit does not wait for the disk."""
         return self.run_all([query], durable=durable)[0]
 
     def run_all(self, queries: Iterable[Query], *, durable: bool = True) -> list[list[Row]]:
         """Several verbs in one transaction and one round trip; the rows of each."""
+        queries = list(queries)
+        if durable and len(queries) == 1 and self.connected and self._told:
+            return [self.glance(queries[0])]  # a statement alone is a transaction
         with self.transaction(durable=durable) as connection:
             cursors = [connection.execute(query.sql, query.params) for query in queries]
         return [rows(cursor) for cursor in cursors]
@@ -172,8 +180,8 @@ class Session:
         """One statement without settings of ours, for a look that is cheap under any plan."""
         try:
             return rows(self.connection.execute(query.sql, query.params))
-        except BaseException:
-            self._give_up()
+        except BaseException as error:
+            self._give_up(error)
             raise
 
     @contextmanager
@@ -182,28 +190,32 @@ class Session:
         connection = self.connection
         try:
             with connection.pipeline() if pipelined else nullcontext():
-                connection.execute(BEGIN)
-                connection.execute(SETTINGS, (self._timeout, durable))
+                connection.execute(terms.BEGIN)
+                if not self._told:
+                    connection.execute(terms.SETTINGS, (self._timeout, durable))
+                elif not durable:
+                    connection.execute(terms.NOT_DURABLE)
                 yield connection
                 connection.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, STRANGER):
-                self._unprepared()
-            self._give_up()
+            self._give_up(error)
             raise
 
-    def _unprepared(self) -> None:
-        """A statement of ours is on another server connection: do without, from the next try on."""
-        self._prepare = False
+    def _not_direct(self, why: str) -> None:
+        """Our statements and settings may be on another server connection: do without, from the next try on."""
+        self._direct = self._told = False
         self.close()
         logger.warning(
-            "%s: a prepared statement was lost, so a pooler in transaction mode stands in between; set"
+            "%s: %s, so a pooler in transaction mode stands in between; set"
             ' OUTBOX = {"NOTIFY": False}, since it loses notifications as well',
             self.alias,
+            why,
         )
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: BaseException) -> None:
         """After an error: end the transaction, or the connection where that is not possible."""
+        if isinstance(error, STRANGER):
+            self._not_direct("a prepared statement was lost")
         connection = self._connection
         if connection is None:
             return

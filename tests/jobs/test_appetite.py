@@ -78,9 +78,10 @@ def test_a_task_that_is_not_known_is_passed_over_for_a_while(monkeypatch: pytest
     assert appetite.passed_over() == []
 
 
-def test_nothing_is_passed_over_any_more() -> None:
+@pytest.mark.parametrize(("seconds", "expected"), [(1.0, []), (0.001, ["gone.a"])])
+def test_nothing_is_passed_over_any_more_where_that_takes_long(seconds: float, expected: list[str]) -> None:
     appetite = after({"task": "gone.a"})
 
-    appetite.pass_over_no_more()
+    appetite.passed(appetite.passed_over(), seconds)
 
-    assert appetite.passed_over() == []
+    assert appetite.passed_over() == expected

@@ -339,8 +339,8 @@ def test_as_many_idle_slots_are_woken_as_there_are_jobs(
     for slot, value in zip(board.slots, idle, strict=True):
         slot.idle = value
 
-    board.wake_idle(jobs)
-
+    assert board.idle() == sum(idle)
+    assert board.wake_idle(jobs) == jobs - sum(expected)
     assert woken(board) == expected
 
 

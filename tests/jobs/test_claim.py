@@ -365,4 +365,29 @@ def test_any_queue_is_served_as_it_is_discovered(ours: Session) -> None:
 
     assert len(claim(ours, lanes=lanes.next())) == 4
     lanes.discovered(ours.run(Query(DISCOVER)))
-    assert lanes.next() == []
+    assert {queue for queue, _, _ in lanes.next()} == {"one", "two"}, "remembered for a while"
+
+
+def test_of_the_queues_in_which_nothing_is_a_few_are_remembered() -> None:
+    lanes = Lanes([], any_queue=True)
+
+    assert lanes.discovered([("a",)])
+    for names in ("bc", "de", "fg"):
+        assert lanes.discovered([(name,) for name in names])
+
+    assert list(lanes.queues) == ["b", "c", "d", "e", "f", "g"]
+    assert not lanes.discovered([("b",)]), "it was asked before"
+    assert list(lanes.queues) == ["b", "d", "e", "f", "g"]
+
+
+def test_when_a_look_for_queues_goes_with_a_claim() -> None:
+    lanes = Lanes([], any_queue=True)
+    assert lanes.wants_look(), "nothing is known yet"
+
+    assert lanes.had(0, 4, [("a",)]), "there is a queue that was not asked"
+    assert not lanes.wants_look()
+    assert lanes.had(1, 4, None)
+    assert lanes.wants_look(), "the claim brought less than was wanted"
+    assert not lanes.had(0, 4, [("a",)]), "what is ready there is somebody else's"
+    assert not Lanes(["a"]).wants_look()
+    assert not Lanes(["a"]).had(0, 4, None)

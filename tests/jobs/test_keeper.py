@@ -13,8 +13,9 @@ import pytest
 from jobs import operate
 from jobs.board import ALL_QUEUES, Board, empty
 from jobs.conf import JobsSettings
+from jobs.duty import Duty, turn
 from jobs.intake import CHANNEL
-from jobs.keeper import Duty, Keeper
+from jobs.keeper import Keeper
 from jobs.models import Attempt, Job, Worker
 from jobs.outcome import Happened
 from jobs.verdict import Channel, Fated, Verdict, to_message
@@ -154,7 +155,26 @@ def test_the_notifications_of_its_own_relay_and_slots_say_nothing_new(keeper: Ke
     assert keeper._peek_at == before
 
     stranger.glance(Query(f"NOTIFY {CHANNEL}"))
-    wait_until(lambda: keeper._wait(0.05) or keeper._peek_at == 0.0)
+    wait_until(lambda: keeper._wait(0.05) or keeper._peek_at < before)
+    assert keeper._peek_at <= time.monotonic()
+
+
+def test_a_younger_worker_lets_its_elders_go_first(ours: Session, keeper: Keeper, board: Board) -> None:
+    """All of them hear of a job; if all came at once, twenty would be in the way of the one who gets it."""
+    keeper._beat()
+    assert board.elders == 0
+    register = Query("INSERT INTO jobs_worker (id, name, queues, slots) VALUES (-%s, 'elder', '', 1)")
+    for number in (1, 2):
+        ours.run(register._replace(params=(number,)))
+
+    keeper._beat()
+    ours.glance(Query(f"NOTIFY {CHANNEL}"))
+    before = keeper._peek_at
+    wait_until(lambda: keeper._wait(0.05) or keeper._peek_at < before)
+
+    assert board.elders == 2
+    assert 0.0 < turn(board.elders) - turn(board.elders - 1) < turn(board.elders) <= turn(1000) < 0.1
+    assert time.monotonic() < keeper._peek_at + 0.5
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from jobs import appetite
 from jobs import pump as module
 from jobs.board import Phase, empty
 from jobs.claim import Claimed, Lanes
+from jobs.intake import CHANNEL
 from jobs.models import Attempt, FinishedJob, Job
 from jobs.outcome import Trouble
 from jobs.pump import MOST
@@ -23,6 +24,7 @@ from tests.factories import JobFactory, in_home
 from tests.support.floor import broken, column, conclude, everything, fill, outcome, value
 from tests.support.hands import NAME, Hands
 from tests.support.locks import meanwhile, named, wait_until_blocked
+from tests.support.observer import listener
 from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
@@ -130,9 +132,53 @@ def test_it_finds_queues_that_nobody_has_named(ours: Session, hands: Make) -> No
     fill(ours, 1, queue="two")
     slot = hands(Lanes([], any_queue=True))
 
-    slot.steps(2)
+    slot.steps(3)
 
     assert {job.queue for job in slot.pump.buffer} == {"one", "two"}
+
+
+def test_it_looks_for_other_queues_before_it_sleeps(ours: Session, hands: Make) -> None:
+    """Not before each claim: a job that comes to a queue it knows is claimed at once."""
+    slot = hands(Lanes([], any_queue=True))
+    fill(ours, 1, queue="one")
+    slot.steps(3)
+    slot.put(slot.take())
+    slot.rest()
+    slot.steps(4)
+    assert slot.child.idle
+    for queue in ("two", "one"):
+        fill(ours, 1, queue=queue)
+    slot.pump._dry = False
+
+    slot.steps(1)
+    assert [job.queue for job in slot.pump.buffer] == ["one"]
+    slot.put(slot.take())
+    slot.rest()
+    slot.steps(3)
+    assert [job.queue for job in slot.pump.buffer] == ["two"]
+
+
+def test_a_job_in_a_queue_it_does_not_know_wakes_nobody_in_vain(ours: Session, hands: Make) -> None:
+    slot = hands(Lanes([], any_queue=True))
+    slot.steps(4)
+    fill(ours, 1, queue="new")
+    slot.pump._dry = False
+
+    pauses = slot.steps(3)
+
+    assert [job.queue for job in slot.pump.buffer] == ["new"]
+    assert max(pauses) < 1
+
+
+def test_a_queue_that_is_paused_does_not_keep_it_looking(ours: Session, hands: Make) -> None:
+    slot = hands(Lanes([], any_queue=True))
+    slot.board.paused = "one"
+    fill(ours, 1, queue="one")
+
+    pauses = slot.steps(5)
+
+    assert not slot.pump.buffer
+    assert pauses[-1] >= 5
 
 
 def make_async(ours: Session) -> None:
@@ -565,6 +611,20 @@ def test_a_wake_up_that_comes_while_it_claims_other_jobs_goes_to_another_slot(ou
     assert len(slot.pump.buffer) == 1
     assert slot.child.idle is False
     assert empty(slot.board.pipes[other][0])
+
+
+def test_where_no_other_slot_is_idle_another_worker_hears_of_it(ours: Session, hands: Make) -> None:
+    """The relay has told nobody else, since this slot was idle."""
+    slot = hands()
+    slot.steps(2)
+    fill(ours, 1)
+    slot.pump._dry = False
+    slot.board.wake(0)
+    with listener(CHANNEL) as heard:
+        slot.steps(1)
+
+        assert len(slot.pump.buffer) == 1
+        assert heard(5) == 1
 
 
 def test_nobody_counts_on_a_slot_whose_database_is_away(ours: Session, hands: Make) -> None:

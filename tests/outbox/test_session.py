@@ -14,7 +14,8 @@ from django.db import connection, connections, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from outbox.models import Message
-from outbox.session import Query, Session, backoff, own_params, process_name
+from outbox.session import Patient, Query, Session, backoff, own_params, process_name
+from outbox.terms import PLANS
 from tests.factories import MessageFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import beside, observer
@@ -126,14 +127,81 @@ def test_a_statement_ends_at_its_timeout() -> None:
         session.run(Query("SELECT pg_sleep(10)"))
 
 
-def test_nothing_is_left_in_the_session_for_a_pooler_to_pass_on(session: Session) -> None:
+def test_nothing_is_left_in_the_session_for_a_pooler_to_pass_on(session: Session, settings: Any) -> None:
+    settings.OUTBOX = {"NOTIFY": False}
     names = ["enable_seqscan", "enable_sort", "statement_timeout", "synchronous_commit", "jit", "lock_timeout"]
     with observer() as other:
         fresh = [other.execute(f"SHOW {name}").fetchone() for name in names]
 
     session.run(Query("SELECT 1"), durable=False)
 
+    assert show(session, "enable_sort") == "off"
     assert [session.connection.execute(f"SHOW {name}").fetchone() for name in names] == fresh
+
+
+@pytest.mark.parametrize("notify", [True, False])
+def test_its_terms_hold_in_each_transaction(settings: Any, options: dict[str, Any], notify: bool) -> None:
+    """Said as the connection is opened, or by each transaction where that cannot be."""
+    settings.OUTBOX = {"NOTIFY": notify}
+    options["options"] = "-c enable_sort=on -c lock_timeout=5 -c search_path=public"
+    names = [*PLANS, "statement_timeout", "search_path"]
+    with opened(statement_timeout=3.0) as session:
+        for durable in (True, False):
+            found = session.run_all([Query(f"SHOW {name}") for name in names], durable=durable)
+            assert [rows[0][0] for rows in found] == [*PLANS.values(), "3s", "public"]
+        assert session._told is notify
+
+
+def test_a_direct_connection_says_its_terms_once(session: Session) -> None:
+    session.run(Query("SELECT 1"))
+    with session.transaction(durable=True) as own:
+        said = own.execute("SELECT statement FROM pg_prepared_statements").fetchall()
+
+    assert not [text for (text,) in said if "set_config" in text]
+    assert session._told
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda *_, **__: False,  # a pooler that ignores what it does not know
+        None,  # one that refuses
+    ],
+    ids=["ignored", "refused"],
+)
+def test_where_its_terms_are_not_taken_each_transaction_says_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: Any
+) -> None:
+    if way is None:
+        connect = Patient.connect
+
+        def refuse(*args: Any, **params: Any) -> Any:
+            if "enable_sort" in params.get("options", ""):
+                raise psycopg.OperationalError("FATAL: unsupported startup parameter in options: enable_sort")
+            return connect(*args, **params)
+
+        monkeypatch.setattr(Patient, "connect", refuse)
+    else:
+        monkeypatch.setattr("outbox.terms.hold", way)
+    with opened() as session:
+        assert show(session, "enable_sort") == "off"
+        assert not session._told
+        assert session.connection.execute("SHOW enable_sort").fetchone() == ("on",)
+        assert session.connection.prepare_threshold is None
+    assert "a pooler in transaction mode" in caplog.text
+
+
+def test_a_server_that_is_away_is_no_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise psycopg.OperationalError("connection refused")
+
+    with opened() as session, monkeypatch.context() as patched:
+        patched.setattr(Patient, "connect", away)
+        with pytest.raises(psycopg.OperationalError, match="refused"):
+            session.run(PID)
+        patched.undo()
+        assert session.run(Query("SELECT 1")) == [(1,)]
+        assert session._told
 
 
 @pytest.mark.parametrize(
@@ -147,18 +215,27 @@ def test_nothing_is_left_in_the_session_for_a_pooler_to_pass_on(session: Session
         ("remote_apply", True, "remote_apply"),
     ],
 )
-def test_durable_is_never_less_than_on(session: Session, role: str, durable: bool, said: str) -> None:
-    session.connection.execute(f"SET synchronous_commit = {role}")
+@pytest.mark.parametrize("notify", [True, False])
+def test_durable_is_never_less_than_on(
+    settings: Any, options: dict[str, Any], notify: bool, role: str, durable: bool, said: str
+) -> None:
+    settings.OUTBOX = {"NOTIFY": notify}
+    options["options"] = f"-c synchronous_commit={role}"
+    with opened() as session:
+        assert show(session, "synchronous_commit", durable=durable) == said
+        assert show(session, "synchronous_commit", durable=durable) == said
 
-    assert show(session, "synchronous_commit", durable=durable) == said
 
-
-def test_whatever_the_application_chose_its_verbs_are_read_committed_and_write(session: Session) -> None:
-    session.connection.execute("SET default_transaction_isolation = 'serializable'")
-    session.connection.execute("SET default_transaction_read_only = on")
-
-    assert show(session, "transaction_isolation") == "read committed"
-    assert show(session, "transaction_read_only") == "off"
+@pytest.mark.parametrize("notify", [True, False])
+def test_whatever_the_application_chose_its_verbs_are_read_committed_and_write(
+    settings: Any, options: dict[str, Any], notify: bool
+) -> None:
+    settings.OUTBOX = {"NOTIFY": notify}
+    options["options"] = r"-c default_transaction_isolation=serializable -c default_transaction_read_only=on"
+    with opened() as session:
+        for durable in (True, False):
+            assert show(session, "transaction_isolation", durable=durable) == "read committed"
+            assert show(session, "transaction_read_only", durable=durable) == "off"
 
 
 @pytest.mark.parametrize(

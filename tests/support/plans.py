@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 
-from outbox.session import BEGIN, SETTINGS, Query, Session
+from outbox.session import Query, Session
+from outbox.terms import BEGIN, SETTINGS
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
 

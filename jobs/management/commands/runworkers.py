@@ -18,7 +18,7 @@ from jobs.conf import QUEUE_NAME, JobsSettings, jobs_settings
 from jobs.connections import close_before_forking
 from jobs.declare import registry
 from jobs.discover import for_workers
-from jobs.keeper import Duty
+from jobs.duty import Duty
 from jobs.supervisor import Supervisor
 from outbox.relay import destination
 from outbox.session import Query, Session
