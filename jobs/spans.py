@@ -12,6 +12,7 @@ span's name: the task says more than its queue, and there are as few of them.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ from jobs.envelope import MAX_TRACE, dumps_ascii
 if TYPE_CHECKING:
     from jobs.outcome import Outcome
 
+logger = logging.getLogger("jobs")
+
 SYSTEM = "django_outbox_jobs"
 
 FLUSH = 2000
@@ -35,6 +38,15 @@ FLUSH = 2000
 
 STALE = "stale"
 """What became of an attempt whose lease somebody else has by now."""
+
+
+@contextmanager
+def mended(what: str) -> Iterator[None]:
+    """A propagator, a sampler or an exporter is the application's: what it raises is no job's, and no outcome's."""
+    try:
+        yield
+    except Exception:
+        logger.exception("OpenTelemetry could not make %s", what)
 
 
 class Executed(Protocol):
@@ -90,7 +102,8 @@ class Spans:
     def header(self) -> str:
         """The context at hand as the last header of a message; empty where there is none."""
         carrier: dict[str, str] = {}
-        propagate.inject(carrier)
+        with mended("what goes with a message"):
+            propagate.inject(carrier)
         if not carrier:
             return ""
         text = dumps_ascii(carrier)
@@ -98,8 +111,13 @@ class Spans:
             text = dumps_ascii({name: value for name, value in carrier.items() if name == "traceparent"})
         return f',"trace":{text}' if len(text) > len("{}") else ""
 
-    def begin(self, job: Executed, started: float | None = None) -> Attempt:
+    def begin(self, job: Executed, started: float | None = None) -> Attempt | None:
         """The span of an attempt, from now on the current one; `started` is monotonic, default now."""
+        with mended("the span of an attempt"):
+            return self._begin(job, started)
+        return None
+
+    def _begin(self, job: Executed, started: float | None) -> Attempt:
         carried = propagate.extract(_carrier(job.trace), contexts.Context())
         sent = trace.get_current_span(carried).get_span_context()
         span = self._tracer.start_span(
@@ -127,7 +145,8 @@ class Spans:
         rows = {job.id: job for job in held}
         for outcome in outcomes:
             if outcome.id in ids and outcome.state != "succeeded" and (outcome.kind or outcome.started is not None):
-                self.begin(rows[outcome.id], outcome.started).end(outcome)
+                if (attempt := self.begin(rows[outcome.id], outcome.started)) is not None:
+                    attempt.end(outcome)
 
     def flush(self) -> None:
         """Have what is finished exported: the process is about to end, and runs no hooks of `atexit`."""
@@ -147,10 +166,14 @@ class Attempt:
     def end(self, outcome: Outcome | None) -> None:
         """It led to this; None: to what an atomic task has already written by itself."""
         contexts.detach(self._token)
+        stale, self._spans.stale = self._spans.stale, False
+        with mended("the span of an attempt"):
+            self._end(outcome, stale)
+
+    def _end(self, outcome: Outcome | None, stale: bool) -> None:
         span = self._span
         if outcome is None:
-            span.set_attribute("jobs.outcome", STALE if self._spans.stale else "succeeded")
-            self._spans.stale = False
+            span.set_attribute("jobs.outcome", STALE if stale else "succeeded")
         else:
             span.set_attribute(
                 "jobs.outcome", outcome.state if outcome.state != "ready" else outcome.kind or "handed_back"
@@ -174,4 +197,4 @@ def _carrier(text: str | None) -> Mapping[str, str]:
         given = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return {}
-    return given if isinstance(given, dict) else {}
+    return {name: value for name, value in given.items() if isinstance(value, str)} if isinstance(given, dict) else {}

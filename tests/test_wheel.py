@@ -161,7 +161,7 @@ def test_what_is_said_of_the_package_is_true(wheel: Path) -> None:
 
     assert told["Version"] == said["version"]
     assert heads[0] == "Unreleased" or heads[0].startswith(said["version"])
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+ of \d{4}-\d\d-\d\d", head) for head in heads[1:])
+    assert all(re.match(r"\d+\.\d+\.\d+\b", head) for head in heads[1:])
     classifiers = told.get_all("Classifier", [])
     for python, django in PAIRS:
         assert f"Programming Language :: Python :: {python}" in classifiers

@@ -261,6 +261,7 @@ def test_coroutines_have_a_span_each(spans: Seen) -> None:
     async def one(number: int) -> None:
         assert trace.spans is not None
         attempt = trace.spans.begin(_claimed(number))
+        assert attempt is not None
         await asyncio.sleep(0)
         seen.append((number, context(api.get_current_span()).span_id))
         attempt.end(outcome(_claimed(number), Happened.SUCCEEDED))
@@ -288,6 +289,7 @@ def test_an_atomic_task_that_lost_its_lease_is_stale(ours: Session, spans: Seen)
         if stolen:
             Job.objects.filter(pk=job.id).update(lease=5)
         attempt = trace.spans.begin(job)
+        assert attempt is not None
         assert execute_atomic(job, a_task(lambda n=0: None, atomic=True), DEFAULTS, time.monotonic(), 1) is None
         attempt.end(None)
 
@@ -330,6 +332,20 @@ def test_a_lost_worker_s_attempts_are_spans_of_who_found_it(ours: Session, spans
     executed = spans.one("execute tests.tasks.noop")
     assert told(executed)["messaging.message.id"] == str(job.id)
     assert (told(executed)["error.type"], told(executed)["jobs.outcome"]) == ("lost", "lost")
+
+
+@pytest.mark.parametrize("on", ["start", "end"])
+def test_no_outcome_is_lost_to_somebody_s_span_processor(
+    ours: Session, spans: Seen, on: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = tasks.add.enqueue(1, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spans.broken, "on", on)
+        run_jobs()
+        assert api.get_current_span() is api.INVALID_SPAN
+
+    assert handle.return_value == 3
+    assert "OpenTelemetry could not make the span of an attempt" in caplog.text
 
 
 # What is carried -----------------------------------------------------------------------------------------------------
@@ -397,11 +413,13 @@ def test_no_job_is_refused_for_a_trace_that_cannot_be_right(ours: Session, given
     assert Job.objects.get().trace is None
 
 
-@pytest.mark.parametrize("text", [*map(dumps, [{"traceparent": "no"}, {"a": "b"}]), "[]", "nonsense", '"text"'])
+@pytest.mark.parametrize("text", [*map(dumps, [{"traceparent": "no"}, {"a": "b"}, {"traceparent": 5}, {"traceparent": [{}]}]), "[]", "nonsense", '"text"'])
 def test_an_attempt_without_a_readable_trace_begins_one(spans: Seen, text: str) -> None:
     assert trace.spans is not None
     job = _claimed(0)._replace(trace=text)
-    trace.spans.begin(job).end(outcome(job, Happened.SUCCEEDED))
+    attempt = trace.spans.begin(job)
+    assert attempt is not None
+    attempt.end(outcome(job, Happened.SUCCEEDED))
 
     executed = spans.one("execute tests.tasks.noop")
     assert executed.parent is None
