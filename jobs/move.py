@@ -20,6 +20,7 @@ from jobs.prune import prune
 from jobs.tick import Ticker
 from outbox import loop, relay
 from outbox.conf import outbox_settings
+from outbox.pace import Pace
 from outbox.session import Query, Session, process_name, wait_readable
 from outbox.wake import CHANNEL as WRITTEN
 from outbox.wake import QUIET_FOR
@@ -52,6 +53,7 @@ class Mover:
         self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
         self._ticker = Ticker(self._session, settings) if settings.SCHEDULES else None
         self._promote_at = self._tick_at = self._prune_at = self._compact_at = 0.0
+        self._pace = Pace(self._outbox.BATCH)
         self._hot_until = 0.0
         self._woken = True
         if duty.relays and self._outbox.NOTIFY:
@@ -86,7 +88,7 @@ class Mover:
         """Move a batch; whether it was a full one, so that there is probably more."""
         if not self._woken and not self._session.glance(ANYTHING):
             return False
-        moved = relay.step(self._session, relay.destination(), self._outbox.BATCH, self._at_hand)
+        moved = relay.step(self._session, relay.destination(), self._pace.batch, self._at_hand)
         self._board.wake_idle(moved.delivered)
         self._board.relay.backend = self._session.backend
         now = time.monotonic()
@@ -94,7 +96,7 @@ class Mover:
             self._hot_until = now + QUIET_FOR * 1.25
         if moved.later:
             self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
-        self._woken = moved.total >= self._outbox.BATCH
+        self._woken = self._pace.moved(self._session, moved.total)
         return self._woken
 
     def _at_hand(self) -> int:

@@ -15,6 +15,7 @@ from django.db import connections, router
 from outbox import loop
 from outbox.conf import outbox_settings
 from outbox.models import Message
+from outbox.pace import Pace
 from outbox.relay import destination, replay, step
 from outbox.session import Query, Session, process_name
 from outbox.wake import CHANNEL, QUIET_FOR
@@ -93,10 +94,12 @@ class Command(BaseCommand):
             self.stdout.write("Relaying. Ctrl-C ends.")
         total = 0
         hot_until = 0.0
+        pace = Pace(outbox_settings().BATCH)
 
         def once() -> float:
             nonlocal total, hot_until
-            moved = step(session, destination(), outbox_settings().BATCH).total
+            moved = step(session, destination(), pace.batch).total
+            pace.moved(session, moved)
             total += moved
             now = time.monotonic()
             if moved:
