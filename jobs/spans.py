@@ -33,6 +33,8 @@ logger = logging.getLogger("jobs")
 
 SYSTEM = "django_outbox_jobs"
 
+BROKEN = "OpenTelemetry could not make %s"
+
 FLUSH = 2000
 """Milliseconds that the exporters of a process get when it ends."""
 
@@ -46,7 +48,7 @@ def mended(what: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        logger.exception("OpenTelemetry could not make %s", what)
+        logger.exception(BROKEN, what)
 
 
 class Executed(Protocol):
@@ -113,9 +115,11 @@ class Spans:
 
     def begin(self, job: Executed, started: float | None = None) -> Attempt | None:
         """The span of an attempt, from now on the current one; `started` is monotonic, default now."""
-        with mended("the span of an attempt"):
+        try:
             return self._begin(job, started)
-        return None
+        except Exception:
+            logger.exception(BROKEN, "the span of an attempt")
+            return None
 
     def _begin(self, job: Executed, started: float | None) -> Attempt:
         carried = propagate.extract(_carrier(job.trace), contexts.Context())
@@ -144,9 +148,10 @@ class Spans:
         """Attempts whose process is gone, each a span by whoever has written what became of it."""
         rows = {job.id: job for job in held}
         for outcome in outcomes:
-            if outcome.id in ids and outcome.state != "succeeded" and (outcome.kind or outcome.started is not None):
-                if (attempt := self.begin(rows[outcome.id], outcome.started)) is not None:
-                    attempt.end(outcome)
+            if outcome.id not in ids or outcome.state == "succeeded" or not (outcome.kind or outcome.started):
+                continue  # by the slot, or it has never started
+            if (attempt := self.begin(rows[outcome.id], outcome.started)) is not None:
+                attempt.end(outcome)
 
     def flush(self) -> None:
         """Have what is finished exported: the process is about to end, and runs no hooks of `atexit`."""

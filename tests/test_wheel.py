@@ -1,7 +1,7 @@
 """Installed into somebody else's project: build the wheel, start a project, add two apps, run a job.
 
-`TEST_PAIRS=1` does so with each supported pair of Python and Django whose interpreter is on this machine, and prints what
-was installed; without it, with the pair at hand.
+`TEST_PAIRS=1` does so with each supported pair of Python and Django whose interpreter is on this machine, and prints
+what was installed; without it, with the pair at hand.
 """
 
 from __future__ import annotations

@@ -413,7 +413,15 @@ def test_no_job_is_refused_for_a_trace_that_cannot_be_right(ours: Session, given
     assert Job.objects.get().trace is None
 
 
-@pytest.mark.parametrize("text", [*map(dumps, [{"traceparent": "no"}, {"a": "b"}, {"traceparent": 5}, {"traceparent": [{}]}]), "[]", "nonsense", '"text"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *map(dumps, [{"traceparent": "no"}, {"a": "b"}, {"traceparent": 5}, {"traceparent": [{}]}]),
+        "[]",
+        "nonsense",
+        '"text"',
+    ],
+)
 def test_an_attempt_without_a_readable_trace_begins_one(spans: Seen, text: str) -> None:
     assert trace.spans is not None
     job = _claimed(0)._replace(trace=text)

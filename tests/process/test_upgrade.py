@@ -19,6 +19,12 @@ pytestmark = pytest.mark.kills
 OLDER = "0006_events"
 """Before the column that every claim of this code names."""
 
+MIGRATE = f"""
+import django; django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0, run_syncdb=True)
+call_command("migrate", "jobs", "{OLDER}", verbosity=0)
+"""
 ENQUEUE = """
 import django; django.setup()
 from datetime import timedelta
@@ -45,13 +51,13 @@ def older(db: None) -> Iterator[dict[str, str]]:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # type: ignore[arg-type]
         admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
         env["DATABASE_URL"] = urlunsplit(url._replace(path=f"/{name}"))
-        manage(env, "migrate", "--run-syncdb", "--verbosity=0")
-        manage(env, "migrate", "jobs", OLDER, "--verbosity=0")
+        made = manage(env, "-c", MIGRATE)
+        assert made.returncode == 0, made.stderr
         yield env
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
 
 
-def manage(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+def manage(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *(arguments if arguments[0] == "-c" else ("manage.py", *arguments))]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 

@@ -82,4 +82,3 @@ def _altered(old: Any, new: Any) -> str:
     if longer and (new.max_length is None or (old.max_length is not None and new.max_length >= old.max_length)):
         return ""
     return "" if was == becomes else f"from {was} to {becomes} the table may be written anew, under a lock"
-

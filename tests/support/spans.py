@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from jobs import trace
 
+
 class Broken(SpanProcessor):
     """Somebody's processor, which raises."""
 
