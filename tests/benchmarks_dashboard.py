@@ -48,8 +48,26 @@ FROM (SELECT now() - n * interval '1 minute' AS at FROM generate_series(1, 180) 
   generate_series(0, 19) AS t, generate_series(1, 2) AS o"""
 
 
+# One event for four finished jobs, and of each twentieth the jobs of two consumers; a hundred schedules.
+EVENTS = """INSERT INTO jobs_event (id, type, payload, published_at, origin)
+SELECT gen_random_uuid(), 'shop.kind' || n %% 20, '{"number": 1}', now() - n * interval '1200 ms', ''
+FROM generate_series(1, %s) AS n"""
+
+DELIVERIES = """INSERT INTO jobs_key (id, task, key, accepted_at)
+SELECT gen_random_uuid(), 'shop.tasks.t' || c, %s || event.id || ':' || event.type, event.published_at
+FROM (SELECT id, type, published_at FROM jobs_event ORDER BY published_at DESC LIMIT %s) AS event
+  CROSS JOIN generate_series(1, 2) AS c"""
+
+SCHEDULES = """INSERT INTO jobs_schedule (id, name, task, cron, timezone, arguments, options, tick_as, missed,
+  missed_limit, overlap, next_at)
+SELECT gen_random_uuid(), 'schedule ' || n, 'shop.tasks.t' || n % 20, '*/5 * * * *', 'UTC', '{"args":[],"kwargs":{}}',
+  '{}', '', 'once', 100, 'allow', now() + n * interval '1 minute' FROM generate_series(1, 100) AS n"""
+
+
 def fill(finished: int, ready: int, dead: int) -> None:
     from django.db import connection
+
+    from jobs.delivery import PREFIX
 
     with connection.cursor() as cursor:
         cursor.execute(READY, (ready,))
@@ -58,16 +76,21 @@ def fill(finished: int, ready: int, dead: int) -> None:
         cursor.execute(ATTEMPTS)
         cursor.execute(LOG)
         cursor.execute(STATS)
+        cursor.execute(EVENTS, (max(1, finished // 4),))
+        cursor.execute(DELIVERIES, (PREFIX, max(1, finished // 80)))
+        cursor.execute(SCHEDULES)
         cursor.execute("ANALYZE")
 
 
 def pages() -> dict[str, str]:
-    from jobs.models import FinishedJob, Job
+    from jobs.models import Event, FinishedJob, Job, Schedule
     from tests.support.dashboard import STATES, at
 
     dead = FinishedJob.objects.filter(state="dead").first()
     job = Job.objects.first()
-    assert dead is not None and job is not None
+    event = Event.objects.order_by("-published_at").first()
+    schedule = Schedule.objects.first()
+    assert dead is not None and job is not None and event is not None and schedule is not None
     spans = {f"overview {span}": f"{at('changelist')}?span={span}" for span in ("1h", "6h", "24h", "7d", "30d")}
     lists = {f"list of {state}": at("list", state) for state in STATES}
     return {
@@ -85,6 +108,12 @@ def pages() -> dict[str, str]:
         "a group of failures": f"{at('failure')}?exception=ValueError&frame=shop/tasks.py in shop.tasks.t3",
         "queues": at("queues"),
         "workers": at("workers"),
+        "events": at("events"),
+        "events, of a type": f"{at('events')}?type=shop.kind7",
+        "events, searched": f"{at('events')}?search={str(event.pk)[:6]}",
+        "an event": at("event", event.pk),
+        "schedules": at("schedules"),
+        "a schedule": at("schedule", schedule.pk),
     }
 
 

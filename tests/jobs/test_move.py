@@ -14,7 +14,7 @@ from jobs.conf import JobsSettings
 from jobs.duty import Duty
 from jobs.intake import CHANNEL
 from jobs.models import Job
-from jobs.move import Mover
+from jobs.move import EARS, Mover
 from outbox.models import Message
 from outbox.session import Query, Session
 from outbox.wake import CHANNEL as WRITTEN
@@ -70,7 +70,20 @@ def test_other_workers_are_called_unless_its_own_slots_will_take_it(
     moving._session.close()
 
 
-@pytest.mark.parametrize("elders", [0, 4])
+def test_only_the_relays_of_the_eldest_workers_hear_of_each_message(ours: Session, board: Board) -> None:
+    moving = mover(board)
+    heard = []
+    for elders in (0, EARS, EARS - 1):
+        board.elders = elders
+        moving._wait(0)
+        ours.glance(Query(f"NOTIFY {WRITTEN}"))
+        heard.append(moving._session.wait(0.3 if elders == EARS else 5))
+
+    assert heard == [True, False, True]
+    moving._session.close()
+
+
+@pytest.mark.parametrize("elders", [0, 1])
 def test_whoever_is_not_the_eldest_looks_a_little_later(ours: Session, board: Board, elders: int) -> None:
     moving = mover(board)
     board.elders = elders
@@ -78,7 +91,7 @@ def test_whoever_is_not_the_eldest_looks_a_little_later(ours: Session, board: Bo
     MessageFactory()
     began = time.monotonic()
     stranger.glance(Query(f"NOTIFY {WRITTEN}"))
-    wait_until(lambda: moving._wait(0.01) or moving._woken or time.monotonic() - began > 0.012 * bool(elders))
+    wait_until(lambda: moving._wait(0.01) or moving._woken or time.monotonic() - began > 0.2 * elders)
 
     assert moving._woken is (not elders)  # a younger one asks whether it is still there, before it moves anything
     moving.step()

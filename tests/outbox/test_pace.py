@@ -1,94 +1,107 @@
-"""The pace of a relay: large steps for itself, small ones while others write."""
+"""The pace of a relay: large steps for itself, small ones with rests while others write."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import pytest
 
+from outbox import relay
 from outbox.models import Message
 from outbox.pace import FEW, LOOK_EVERY, Pace
+from outbox.relay import Moved
 from outbox.session import Session
 from tests.factories import MessageFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 
 pytestmark = on_default
 
-
-class Clock:
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
+Play = Callable[..., int]
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr("outbox.pace.time", made)
-    return made
+def rests() -> list[float]:
+    return []
 
 
-def after(pace: Pace, session: Session, clock: Clock, *, come: int, moved: int) -> int:
-    """The next step's size once so many have come while a full step has moved so many."""
-    clock.now += 1.01 * LOOK_EVERY
-    if come:
-        newest = Message.objects.order_by("-id").values_list("id", flat=True).first() or 0
-        MessageFactory(id=newest + come)
-    assert pace.moved(session, moved)
-    return pace.batch
+@pytest.fixture
+def play(session: Session, monkeypatch: pytest.MonkeyPatch, rests: list[float]) -> Play:
+    """Play a step that takes a tenth of a second and finds `left` messages while so many `come`; the size it had."""
+    clock = [100.0]
+    sizes: list[int] = []
+    monkeypatch.setattr("outbox.pace.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=rests.append))
+
+    def step(_: Session, __: object, batch: int, *___: object) -> Moved:
+        clock[0] += 2 * LOOK_EVERY
+        sizes.append(batch)
+        return Moved(min(batch, left[0]), 0)
+
+    left = [0]
+    monkeypatch.setattr(relay, "step", step)
+
+    def play(pace: Pace, *, come: int = 0, there: int = 10**6) -> int:
+        left[0] = there
+        if come:
+            newest = Message.objects.order_by("-id").values_list("id", flat=True).first() or 0
+            MessageFactory(id=newest + come)
+        moved, full = pace.step(session)
+        assert full is (moved.total == sizes[-1])
+        return sizes[-1]
+
+    return play
 
 
-def test_a_backlog_is_moved_in_large_steps_while_nobody_writes(session: Session, clock: Clock) -> None:
+def test_a_backlog_is_moved_in_large_steps_while_nobody_writes(play: Play, rests: list[float]) -> None:
     MessageFactory()
     pace = Pace(1000)
 
-    assert [after(pace, session, clock, come=0, moved=1000) for _ in range(3)] == [1000] * 3
+    assert [play(pace) for _ in range(4)] == [1000] * 4
+    assert not rests
 
 
 @pytest.mark.parametrize(("come", "expected"), [(1, FEW), (499, FEW), (500, 1000), (5000, 1000)])
 def test_steps_are_small_while_others_write_less_than_these_can_take(
-    session: Session, clock: Clock, come: int, expected: int
+    play: Play, rests: list[float], come: int, expected: int
 ) -> None:
     MessageFactory()
     pace = Pace(1000)
-    after(pace, session, clock, come=0, moved=1000)
+    play(pace)
+    play(pace, come=come)
 
-    assert after(pace, session, clock, come=come, moved=1000) == expected
+    assert play(pace) == expected
+    assert rests == ([pytest.approx(2 * LOOK_EVERY)] if expected == FEW else [])
 
 
-def test_small_steps_become_large_when_others_have_ended_or_write_too_much(session: Session, clock: Clock) -> None:
+def test_small_steps_become_large_when_others_have_ended_or_write_too_much(play: Play) -> None:
     MessageFactory()
     pace = Pace(1000)
-    after(pace, session, clock, come=0, moved=1000)
-    assert after(pace, session, clock, come=5, moved=1000) == FEW
+    come = (0, 5, FEW // 2, 5, 0, 0)
 
-    assert after(pace, session, clock, come=FEW // 2 + 1, moved=FEW) == 1000
-    assert after(pace, session, clock, come=5, moved=1000) == FEW
-    assert after(pace, session, clock, come=0, moved=FEW) == 1000
+    assert [play(pace, come=n) for n in come] == [1000, 1000, FEW, 1000, FEW, 1000]
 
 
-def test_at_the_end_of_a_backlog_everything_starts_again(session: Session, clock: Clock) -> None:
+def test_at_the_end_of_a_backlog_everything_starts_again(play: Play) -> None:
     MessageFactory()
     pace = Pace(1000)
-    after(pace, session, clock, come=0, moved=1000)
-    assert after(pace, session, clock, come=5, moved=1000) == FEW
+    play(pace)
+    play(pace, come=5)
 
-    assert not pace.moved(session, FEW - 1)
-    assert pace.batch == 1000
-    assert after(pace, session, clock, come=0, moved=1000) == 1000, "what came before is not counted"
+    assert play(pace, there=FEW - 1) == FEW
+    assert play(pace, come=5) == 1000, "what came before is not counted"
+    assert play(pace) == 1000
 
 
-def test_steps_are_never_larger_than_the_setting_says(session: Session, clock: Clock) -> None:
+def test_steps_are_never_larger_than_the_setting_says(play: Play) -> None:
     MessageFactory()
     pace = Pace(7)
-    after(pace, session, clock, come=0, moved=7)
 
-    assert after(pace, session, clock, come=1, moved=7) == 7
+    assert [play(pace, come=1) for _ in range(4)] == [7] * 4
 
 
-def test_between_two_looks_the_database_is_not_asked(session: Session, clock: Clock) -> None:
-    pace = Pace(1000)
-    assert after(pace, session, clock, come=1, moved=1000) == 1000
-    session.close()
+def test_what_it_moves_are_messages(session: Session) -> None:
+    for _ in range(5):
+        MessageFactory()
+    pace = Pace(3)
 
-    assert pace.moved(session, 1000)
-    assert not session.connected
+    assert [pace.step(session) for _ in range(3)] == [(Moved(3, 0), True), (Moved(2, 0), False), (Moved(0, 0), False)]

@@ -98,11 +98,10 @@ class Command(BaseCommand):
 
         def once() -> float:
             nonlocal total, hot_until
-            moved = step(session, destination(), pace.batch).total
-            pace.moved(session, moved)
-            total += moved
+            moved, _ = pace.step(session)
+            total += moved.total
             now = time.monotonic()
-            if moved:
+            if moved.total:
                 hot_until = now + QUIET_FOR * 1.25
                 return 0.0
             return 0.001 if now < hot_until else outbox_settings().poll_interval
