@@ -459,7 +459,7 @@ def test_the_page_of_a_job_names_its_trace(ours: Session, spans: Seen, settings:
 
     assert f">{number}</span>" in client.get(page).content.decode()
     settings.JOBS = {**settings.JOBS, "TRACE_URL": "https://traces.example.com/{trace_id}?a=1"}
-    assert f'<a href="https://traces.example.com/{number}?a=1"' in client.get(page).content.decode()
+    assert f'<a class="jd-id" href="https://traces.example.com/{number}?a=1"' in client.get(page).content.decode()
     told_here = story(handle.id)
     assert told_here is not None and told_here.trace == number
 

@@ -61,6 +61,5 @@ def found(python: str) -> str | None:
     if uv := shutil.which("uv"):
         asked = [uv, "python", "find", "--no-python-downloads", "--no-project", python]
         done = subprocess.run(asked, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return done.stdout.strip()
+        return done.stdout.strip() if done.returncode == 0 else None
     return shutil.which(f"python{python}")
