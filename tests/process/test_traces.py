@@ -55,14 +55,17 @@ def test_what_is_not_yet_exported_is_flushed_when_a_worker_ends(
 ) -> None:
     written = tmp_path / "spans"
     worker = runworkers("--slots", "1", jobs=ON, env={"TEST_SPANS": str(written), "TEST_SPANS_BATCHED": "1"})
+    crashed = tasks.kill_itself.enqueue("crashed")
+    wait_until(lambda: FinishedJob.objects.exists(), within=30, what="a dead job")  # before others share its slot
     well = tasks.leave_mark.enqueue("well")
     atomic = tasks.atomic_effect.enqueue("atomic")
     coroutine = tasks.async_fail_always.using(max_attempts=2).enqueue("no")
-    wait_until(lambda: FinishedJob.objects.count() == 3, within=30, what="three ended jobs")
+    wait_until(lambda: FinishedJob.objects.count() == 4, within=30, what="four ended jobs")
     assert not written.exists()
 
     assert worker.terminate() == 0
 
+    assert len(attempts(written, crashed, spans)) == 3  # by the keeper
     assert attempts(written, well, spans) == [("shop-slot", "succeeded", "")]
     assert attempts(written, atomic, spans) == [("shop-slot", "succeeded", "")]
     assert attempts(written, coroutine, spans) == [
