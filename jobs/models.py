@@ -44,10 +44,11 @@ class State(models.TextChoices):
     RETRYING = "retrying", "retrying"
     """Failed with attempts left; waits for its backoff."""
     SUCCEEDED = "succeeded", "succeeded"
+    """Ended well; its result is in the history."""
     DEAD = "dead", "dead"
     """Failed for good."""
     CANCELLED = "cancelled", "cancelled"
-    """Stopped by a person."""
+    """Stopped by a person, or because its `only_if` said no."""
 
 
 LIVE = (State.SCHEDULED, State.READY, State.RUNNING, State.RETRYING)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
@@ -25,9 +26,10 @@ logger = logging.getLogger("outbox")
 # ARRAY(...) with LIMIT is computed once, before the DELETE; `id IN (SELECT ... LIMIT n)` may be planned as a join
 # that runs the subquery again for each row and then moves the whole table. ctid is safe here: the subquery holds the
 # row locks. Without SKIP LOCKED a second relay would wait for the first instead of taking the next rows. Without the
-# bounds a time that Python has no word for could not even be read, and would hold up all the others.
+# bounds a time that Python has no word for could not even be read, and would hold up all the others. The lower bound on
+# the number is 0 or steps over what the last step has taken: while anybody holds a snapshot those rows are still there.
 MOVE = """DELETE FROM outbox_message WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM outbox_message ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))
+  SELECT ctid FROM outbox_message WHERE id > %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING id, uid, headers, body,
   greatest(least(written_at, '9998-01-01 00:00+00'), '0002-01-01 00:00+00') AS written_at"""
 
@@ -77,40 +79,46 @@ def destination() -> Deliver:
     return _destination[0]
 
 
-class Moved(NamedTuple):
+@dataclass(frozen=True)
+class Moved:
     """What one step did."""
 
     delivered: int
     set_aside: int
     later: bool = False
     """Some of the delivered is not for now."""
+    last: int = field(default=0, compare=False)
+    """The highest number among them."""
 
     @property
     def total(self) -> int:
         return self.delivered + self.set_aside
 
 
-def step(session: Session, deliver: Deliver, batch: int, at_hand: Callable[[], int] = lambda: 0) -> Moved:
-    """Move up to `batch` messages. No more than are `at_hand`, waited for by those whom the caller tells himself, are
-    not announced. Raises psycopg.OperationalError when the database is in trouble: nothing moved."""
+def step(
+    session: Session, deliver: Deliver, batch: int, at_hand: Callable[[], int] = lambda: 0, after: int = 0
+) -> Moved:
+    """Move up to `batch` messages, of those whose number is above `after`. No more than are `at_hand`, waited for by
+    those whom the caller tells himself, are not announced. Raises psycopg.OperationalError when the database is in
+    trouble: nothing moved."""
     try:
         try:
-            return _move(session, deliver, batch, at_hand)
+            return _move(session, deliver, (after, batch), at_hand)
         except psycopg.errors.DeadlockDetected:  # with a relay that delivers one by one: it has what it needs now
-            return _move(session, deliver, batch, at_hand)
+            return _move(session, deliver, (after, batch), at_hand)
     except (psycopg.DataError, psycopg.IntegrityError, Undeliverable) as error:
         logger.warning("outbox: a batch was refused (%s); delivering its messages one by one", describe(error))
     except psycopg.Error:
         raise  # a restart, a full disk, a missing table: nothing is wrong with the messages
     except Exception as error:
         logger.warning("outbox: the destination failed (%s); delivering one by one", describe(error), exc_info=error)
-    return _move_singly(session, deliver, batch)
+    return _move_singly(session, deliver, (after, batch))
 
 
-def _move(session: Session, deliver: Deliver, batch: int, at_hand: Callable[[], int]) -> Moved:
+def _move(session: Session, deliver: Deliver, which: tuple[int, int], at_hand: Callable[[], int]) -> Moved:
     """The whole batch in one transaction and two round trips."""
     with session.transaction(durable=False) as connection:
-        taken = read(connection.execute(MOVE, (batch,)))
+        taken = read(connection.execute(MOVE, which))
         if not taken:
             return Moved(0, 0)
         delivery = deliver(taken)
@@ -122,10 +130,10 @@ def _move(session: Session, deliver: Deliver, batch: int, at_hand: Callable[[], 
         if delivery.announce is not None and delivered > at_hand():
             connection.execute(*delivery.announce)
     _tell(delivery.rejected)
-    return Moved(delivered, len(delivery.rejected), delivery.later)
+    return Moved(delivered, len(delivery.rejected), delivery.later, taken[-1].id)
 
 
-def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
+def _move_singly(session: Session, deliver: Deliver, which: tuple[int, int]) -> Moved:
     """The same with a savepoint around each message, so that the poisoned one fails alone.
 
     In the order of their ids, which is the order in which a destination takes its locks for a whole batch.
@@ -134,7 +142,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
     later = False
     announce = None
     with session.transaction(durable=False, pipelined=False) as connection:
-        taken = read(connection.execute(MOVE, (batch,)))
+        taken = read(connection.execute(MOVE, which))
         for message in sorted(taken, key=attrgetter("uid")):
             try:
                 with connection.transaction():
@@ -155,7 +163,7 @@ def _move_singly(session: Session, deliver: Deliver, batch: int) -> Moved:
         if announce is not None:
             connection.execute(*announce)
     _tell(rejected)
-    return Moved(len(taken) - len(rejected), len(rejected), later)
+    return Moved(len(taken) - len(rejected), len(rejected), later, taken[-1].id if taken else 0)
 
 
 def read(cursor: psycopg.Cursor[Row]) -> list[Written]:

@@ -1,5 +1,6 @@
-"""`python -m tests.screenshots`: pictures of every page of the dashboard into docs/img/, light and dark, on any screen.
+"""`python -m tests.screenshots`: pictures of every page of the dashboard, light and dark, on any screen.
 
+Those that the documentation shows go to docs/img/, the others to build/pictures/, to be looked at.
 On a database of its own, with a shop's ordinary day in it. Needs Chromium: see tests/support/browser.py.
 """
 
@@ -14,7 +15,8 @@ from uuid import UUID
 
 from django.utils import timezone
 
-IMG = Path(__file__).resolve().parent.parent / "docs" / "img"
+ROOT = Path(__file__).resolve().parent.parent
+IMG, ASIDE = ROOT / "docs" / "img", ROOT / "build" / "pictures"
 
 LOOKS = {"light": (False, 1280), "dark": (True, 1280), "phone": (False, 390), "phone-dark": (True, 390)}
 
@@ -42,6 +44,12 @@ def pages(jobs: dict[str, UUID]) -> dict[str, str]:
     }
 
 
+def place(name: str) -> Path:
+    """Where that picture goes."""
+    shown = any(f"img/{name}.png)" in page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    return (IMG if shown else ASIDE) / f"{name}.png"
+
+
 def take(driver: Any, address: str, jobs: dict[str, UUID], only: list[str]) -> None:
     from jobs.models import Worker
     from tests.support.browser import appear, picture
@@ -53,16 +61,16 @@ def take(driver: Any, address: str, jobs: dict[str, UUID], only: list[str]) -> N
                 Worker.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=1.4))
                 driver.get(address + url)
                 driver.execute_script("document.activeElement.blur()")
-                picture(driver, IMG / f"{name}-{look}.png")
+                picture(driver, place(f"{name}-{look}"))
                 print(f"{name}-{look}.png")
         if not only or "ask-replay" in only:
             driver.get(address + pages(jobs)["event"])
             driver.find_element("css selector", "button[value=ask]").click()
-            picture(driver, IMG / f"ask-replay-{look}.png")
+            picture(driver, place(f"ask-replay-{look}"))
         if not only or "ask" in only:
             driver.get(address + pages(jobs)["failure"])
             driver.find_element("css selector", "button[value=requeue]").click()
-            picture(driver, IMG / f"ask-{look}.png")
+            picture(driver, place(f"ask-{look}"))
 
 
 def main(only: list[str]) -> None:
@@ -82,7 +90,8 @@ def main(only: list[str]) -> None:
 
         if not there_is_one():
             sys.exit(MISSING)
-        IMG.mkdir(parents=True, exist_ok=True)
+        for folder in (IMG, ASIDE):
+            folder.mkdir(parents=True, exist_ok=True)
         call_command("migrate", verbosity=0)
         user = User.objects.create_superuser("anna")
         jobs = an_ordinary_day()

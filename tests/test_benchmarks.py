@@ -163,7 +163,6 @@ def test_the_verdicts() -> None:
         ("S3", "not run"),
         ("S7", "first"),
         ("S8", "then"),
-        ("S8", "then"),
     ]
     assert not targets.closed(judged)
 

@@ -138,7 +138,7 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
         "claim past empty queues": (claims.claim(1, 2, empty_first, BATCH), BATCH),
         "claim from empty queues": (claims.claim(1, 2, Lanes(["none"]).next(), BATCH), 1),
         "discover": (Query(DISCOVER), 3),
-        "move": (Query(relay.MOVE, (BATCH,)), BATCH),
+        "move": (Query(relay.MOVE, (0, BATCH)), BATCH),
         "accept": (Query(ACCEPT, columns), BATCH),
         "accept keyed": (Query(ACCEPT_KEYED, [*keyed, timedelta(days=1)]), BATCH),
         "accept all": (Query(ACCEPT_ALL, [*windowed, timedelta(days=1)]), BATCH),

@@ -127,7 +127,7 @@ def environment(place: Path) -> dict[str, str]:
         "PYTHONWARNINGS": "error::ResourceWarning",
     }
     ours |= {"DJANGO_SETTINGS_MODULE": "stub_settings", "PGPORT": "6543", "LANG": "xx_YY.UTF-8"}
-    return {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | ours
+    return {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "POSTGRES_BIN")} | ours
 
 
 Start = Callable[..., subprocess.Popen[str]]

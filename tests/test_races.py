@@ -53,7 +53,7 @@ def keyed(key: str) -> UUID:
 
 def taken(session: Session, batch: int) -> list[relay.Written]:
     """Messages as a relay has taken them, gone from the outbox."""
-    return sorted(map(relay.Written._make, session.run(Query(relay.MOVE, (batch,)), durable=False)))
+    return sorted(map(relay.Written._make, session.run(Query(relay.MOVE, (0, batch)), durable=False)))
 
 
 # Claim and claim ----------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_a_relay_never_waits_for_another(ours: Session) -> None:
     uids = [MessageFactory().uid for _ in range(6)]
 
     with open_transaction("first") as first:
-        theirs = [row[1] for row in first.run(Query(relay.MOVE, (4,)))]
+        theirs = [row[1] for row in first.run(Query(relay.MOVE, (0, 4)))]
         moved = relay.step(named("second", patience=2), accept, 100)
         first.rollback()
 
@@ -242,7 +242,7 @@ def test_a_message_whose_relay_dies_in_the_middle_is_delivered_by_the_next(ours:
     uid = MessageFactory().uid
 
     with open_transaction("dying") as dying:
-        dying.run(Query(relay.MOVE, (10,)))
+        dying.run(Query(relay.MOVE, (0, 10)))
         end = "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE application_name = 'dying'"
         ours.glance(Query(end))
 

@@ -40,7 +40,8 @@ def form(*basket: tuple[Product, object], **changes: object) -> dict[str, object
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client) -> None:
+def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("project.shop.ordering.REPORT_EVERY", 10**9)  # orders are counted over all tests
     pen, ink = ProductFactory(price=4800), ProductFactory(price=1450)
 
     answer = client.post("/orders/", form((pen, 1), (ink, 2)))

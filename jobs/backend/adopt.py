@@ -59,7 +59,8 @@ def adopt_loaded(backend: Any) -> None:
     """Adopt the tasks in loaded modules that were declared for another backend: `using(backend=...)` may bring them."""
     for module in list(sys.modules.values()):
         for value in list(getattr(module, "__dict__", {}).values()):
-            if isinstance(value, base.Task) and value.module_path not in registry:
+            # By type(): isinstance() would ask a lazy object what it is, and wake an admin site that is not installed.
+            if issubclass(type(value), base.Task) and value.module_path not in registry:
                 try:
                     _declare(value, backend, queue=None)
                 except (JobsError, InvalidTask) as error:

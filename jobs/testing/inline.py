@@ -99,7 +99,7 @@ def _run(query: Query, alias: str | None = None) -> list[Row]:
 def _relay() -> None:
     outbox = router.db_for_write(Message)
     with transaction.atomic(using=outbox):
-        while taken := sorted(map(Written._make, _run(Query(relay.MOVE, (BATCH,)), outbox))):
+        while taken := sorted(map(Written._make, _run(Query(relay.MOVE, (0, BATCH)), outbox))):
             delivery = destination()(taken)
             for query in delivery.queries:
                 _run(query)

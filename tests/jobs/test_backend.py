@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 
 if not settings.TASKS:
     pytest.skip("Django before 6.0 without django-tasks has no tasks", allow_module_level=True)
@@ -403,6 +404,19 @@ def test_a_task_of_another_backend_is_adopted_by_a_worker(monkeypatch: pytest.Mo
     for_workers()
 
     assert registry[other.module_path].func.__wrapped__ is send
+
+
+def test_what_is_lazy_in_a_module_is_not_woken_to_see_whether_it_is_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`django.contrib.admin.site` is one: without admin in INSTALLED_APPS the worker would not start."""
+
+    def refuse() -> None:
+        raise LookupError("No installed app with label 'admin'.")
+
+    module = ModuleType("somebody_elses_admin")
+    module.site = SimpleLazyObject(refuse)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    for_workers()
 
 
 def test_modules_named_in_settings_are_imported_by_workers(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

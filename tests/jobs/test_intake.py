@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.ids import id_for_key, new_id
-from jobs.intake import accept
+from jobs.intake import CHANNEL, accept
 from jobs.models import FinishedJob, Job, Key
 from outbox import relay
 from outbox.models import Message, SetAsideMessage
@@ -155,13 +155,14 @@ def test_accepting_touches_no_database() -> None:
     """The test has none: asking for it would raise."""
     delivery = accept([written(), written(v=2)])
 
-    assert len(delivery.queries) == 2
+    assert len(delivery.queries) == 1
+    assert delivery.announce == Query(f"NOTIFY {CHANNEL}")
     assert [reason for _, reason in delivery.rejected] == ["the headers are of version 2; this code reads version 1"]
 
 
 def test_only_bad_messages_are_no_query_at_all() -> None:
     assert accept([written(v=2)]).queries == []
-    assert accept([]) == ([], [], False)
+    assert accept([]) == ([], [], False, None)
 
 
 # A bad message ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from outbox import relay
 from outbox.models import Message
-from outbox.pace import FEW, LOOK_EVERY, Pace
+from outbox.pace import FEW, FROM_THE_START, LOOK_EVERY, Pace
 from outbox.relay import Moved
 from outbox.session import Session
 from tests.factories import MessageFactory
@@ -26,16 +26,22 @@ def rests() -> list[float]:
 
 
 @pytest.fixture
-def play(session: Session, monkeypatch: pytest.MonkeyPatch, rests: list[float]) -> Play:
+def starts() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def play(session: Session, monkeypatch: pytest.MonkeyPatch, rests: list[float], starts: list[int]) -> Play:
     """Play a step that takes a tenth of a second and finds `left` messages while so many `come`; the size it had."""
     clock = [100.0]
     sizes: list[int] = []
     monkeypatch.setattr("outbox.pace.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=rests.append))
 
-    def step(_: Session, __: object, batch: int, *___: object) -> Moved:
+    def step(_: Session, __: object, batch: int, ___: object, after: int) -> Moved:
         clock[0] += 2 * LOOK_EVERY
         sizes.append(batch)
-        return Moved(min(batch, left[0]), 0)
+        starts.append(after)
+        return Moved(min(batch, left[0]), 0, last=len(sizes))
 
     left = [0]
     monkeypatch.setattr(relay, "step", step)
@@ -46,7 +52,7 @@ def play(session: Session, monkeypatch: pytest.MonkeyPatch, rests: list[float]) 
             newest = Message.objects.order_by("-id").values_list("id", flat=True).first() or 0
             MessageFactory(id=newest + come)
         moved, full = pace.step(session)
-        assert full is (moved.total == sizes[-1])
+        assert full is (moved.total == sizes[-1] or starts[-1] > 0)
         return sizes[-1]
 
     return play
@@ -99,9 +105,37 @@ def test_steps_are_never_larger_than_the_setting_says(play: Play) -> None:
     assert [play(pace, come=1) for _ in range(4)] == [7] * 4
 
 
+def test_full_steps_go_on_where_the_last_one_ended_but_one_in_ten(play: Play, starts: list[int]) -> None:
+    """For what is dead lies in front as long as anybody holds a snapshot; and a low number may be committed late."""
+    MessageFactory()
+    pace = Pace(1000)
+    for _ in range(2 * FROM_THE_START + 1):
+        play(pace)
+    play(pace, there=3)
+    play(pace, there=3)
+
+    again = [0, *range(FROM_THE_START + 1, 2 * FROM_THE_START)]
+    assert starts == [*range(FROM_THE_START), *again, 0, 2 * FROM_THE_START + 1, 0]
+
+
+def test_a_message_that_is_committed_late_is_found(session: Session) -> None:
+    for _ in range(8):
+        MessageFactory()
+    late = min(Message.objects.values_list("id", flat=True)) - 1
+    pace = Pace(2)
+    pace.step(session)
+    MessageFactory(id=late)
+
+    moved = []
+    while (step := pace.step(session))[1]:
+        moved.append(step[0].total)
+    assert not Message.objects.exists()
+    assert sum(moved) + step[0].total == 7
+
+
 def test_what_it_moves_are_messages(session: Session) -> None:
     for _ in range(5):
         MessageFactory()
     pace = Pace(3)
 
-    assert [pace.step(session) for _ in range(3)] == [(Moved(3, 0), True), (Moved(2, 0), False), (Moved(0, 0), False)]
+    assert [pace.step(session) for _ in range(3)] == [(Moved(3, 0), True), (Moved(2, 0), True), (Moved(0, 0), False)]

@@ -250,7 +250,7 @@ def test_a_relay_takes_what_another_one_does_not_hold(session: Session) -> None:
     handles = tasks.noop.enqueue_many([(n,) for n in range(4)])
 
     with observer() as other, other.transaction():
-        other.execute(relay.MOVE, (3,))  # another relay, in the middle of its move
+        other.execute(relay.MOVE, (0, 3))  # another relay, in the middle of its move
 
         assert step(session, accept, 10) == Moved(1, 0)
         assert in_queue() == [handles[3].id]

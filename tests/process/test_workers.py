@@ -8,7 +8,7 @@ import pytest
 
 from jobs.models import Attempt, FinishedJob, Job, State, Worker
 from outbox.models import Message
-from tests import tasks
+from tests import hangs, tasks
 from tests.models import Effect
 from tests.support.processes import Program
 from tests.support.side_file import SideFile
@@ -32,6 +32,16 @@ def test_a_burst_runs_everything_and_ends(runworkers: Start) -> None:
 
 def test_a_burst_with_nothing_to_do_ends(runworkers: Start) -> None:
     assert runworkers("--burst", "--slots", "1").ended() == 0
+
+
+def test_what_a_task_prints_is_not_lost_with_its_slot(runworkers: Start) -> None:
+    """A file or a pipe is buffered by the block, and a slot ends without emptying it."""
+    hangs.say_and_die.enqueue("the bread is ready")
+
+    worker = runworkers("--slots", "1", jobs={"MAX_CRASHES": 1}, env={"PYTHONUNBUFFERED": ""})
+
+    wait_until(lambda: FinishedJob.objects.filter(state="dead").exists(), within=30)
+    assert "the bread is ready\n" in worker.said()
 
 
 def test_a_failing_job_is_tried_until_its_attempts_are_spent(runworkers: Start, side_file: SideFile) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from argparse import ArgumentParser
+from io import TextIOWrapper
 from typing import Any
 
 import psycopg
@@ -77,6 +79,7 @@ class Command(BaseCommand):
         lanes = lanes_of(options["queues"], settings)
         duty = Duty(tuple(lanes.queues) or None, options["queues"], slots, not options["no_relay"], options["burst"])
         _speak(options["verbosity"])
+        _print_at_once()
         self._look_first(settings)
         self._announce(duty, options["verbosity"])
         close_before_forking()
@@ -105,8 +108,9 @@ class Command(BaseCommand):
     def _announce(self, duty: Duty, verbosity: int) -> None:
         if verbosity > 0:
             queues = duty.described or ("all queues" if duty.queues is None else ", ".join(duty.queues))
+            known = sum(not name.startswith("jobs.") for name in registry)  # ours for blocks of templates is nobody's
             self.stdout.write(
-                f"{duty.slots} slot{'s' * (duty.slots != 1)}, {queues}, {len(registry)} tasks known,"
+                f"{duty.slots} slot{'s' * (duty.slots != 1)}, {queues}, {known} task{'s' * (known != 1)} known,"
                 f" {'with' if duty.relays else 'without'} relay{', until nothing is left' * duty.burst}."
                 " Ctrl-C finishes what runs and ends."
             )
@@ -148,6 +152,14 @@ def look(alias: str) -> int:
     except psycopg.Error:
         return NO_DATABASE
     return NO_COLUMNS if missing else 0
+
+
+def _print_at_once() -> None:
+    """What a task prints is out at the end of its line, into a file or a pipe too: a slot leaves by _exit or a kill,
+    and its buffers with it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def _speak(verbosity: int) -> None:

@@ -1,0 +1,5 @@
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+
+def waiting() -> int:
+    return ProcrastinateJob.objects.filter(status__in=["todo", "doing"]).count()
