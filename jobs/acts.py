@@ -17,7 +17,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
-from django.db import connections, router, transaction
+from django.db import router
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotAllowed
 from django.shortcuts import redirect
@@ -31,6 +31,7 @@ from jobs.dashboard.counts import MOST, Count, bounded
 from jobs.dashboard.look import TooSlow, rows
 from jobs.models import Job, State, Worker
 from jobs.pages import Pages
+from outbox.ask import ask, writing
 from outbox.models import SetAsideMessage
 from outbox.relay import replay
 from outbox.wake import wake_after_commit
@@ -295,10 +296,9 @@ WHERE queue = %s AND state IN ('scheduled', 'retrying', 'ready') LIMIT %s) AS th
 def replay_messages(ids: list[UUID]) -> int:
     """Put set-aside messages back into the outbox, for the relay to try again."""
     alias = router.db_for_write(SetAsideMessage)
-    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+    with writing(alias):
         numbers = list(SetAsideMessage.objects.using(alias).filter(uid__in=ids).values_list("pk", flat=True))
-        cursor.execute(*replay(numbers))
-        done = len(cursor.fetchall())
+        done = len(ask(alias, *replay(numbers)))
         wake_after_commit(alias)
     return done
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from jobs.conf import jobs_settings
 from jobs.envelope import dumps, loads
@@ -21,6 +21,7 @@ from jobs.intake import CHANNEL, accept_if
 from jobs.models import Schedule
 from jobs.plan import Plan
 from jobs.tick import draft_of, rhythm_of
+from outbox.ask import ask, writing
 from outbox.relay import Written
 from outbox.session import Query
 from outbox.text import clean
@@ -51,7 +52,7 @@ def create(plan: Plan) -> UUID:
 def change(schedule: UUID, plan: Plan, *, seen: str) -> bool:
     """Put other words into a schedule made by a person; False where it is no longer what was seen (its digest)."""
     mine = Schedule.objects.using(_alias()).filter(pk=schedule, declared=False, digest=seen)
-    with transaction.atomic(using=_alias()):
+    with writing(_alias()):
         row = mine.select_for_update().first()
         if row is None:
             return False
@@ -87,7 +88,7 @@ def run_now(schedule: UUID, *, by: str = "") -> UUID | None:
     told = clean(f"schedule {row.name}, run by hand{f' by {by}' if by else ''}", 300)
     headers = loads(draft.headers) | {"parent": str(row.pk), "origin": told, "depth": 0}
     message = Written(0, draft.uid, dumps(headers), draft.body, now)
-    with transaction.atomic(using=_alias()):
+    with writing(_alias()):
         query = accept_if(Query(RUN_NOW, (draft.uid, row.pk)), [message])
         if not _run(query.sql, query.params):
             return None
@@ -126,6 +127,4 @@ def _now() -> datetime:
 
 
 def _run(sql: str, params: Any) -> list[tuple[Any, ...]]:
-    with connections[_alias()].cursor() as cursor:
-        cursor.execute(sql, params)
-        return list(cursor.fetchall()) if cursor.description is not None else []
+    return ask(_alias(), sql, params)

@@ -12,7 +12,6 @@ from typing import Any
 
 from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg.pq import TransactionStatus
 
 from jobs import trace
 from jobs.claim import Claimed
@@ -22,12 +21,16 @@ from jobs.execute import context_of, execute, failed
 from jobs.finish import finish, tell
 from jobs.outcome import Happened, Outcome, Trouble, decide
 from jobs.tasks import Task
+from outbox.ask import ask, writing
 from outbox.text import describe
 
 logger = logging.getLogger("jobs")
 
 # A role with it off would lose what it has acknowledged in a crash of the server; here that is a completed job.
 DURABLE = """SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"""
+
+IDLE, IN_TRANSACTION = 0, 2
+"""libpq's numbers for the state of a connection."""
 
 TRIES = 3
 """Times a task is called within one attempt when the database could not serialize its transaction."""
@@ -67,7 +70,7 @@ def _once(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: f
     outcome: Outcome | None = None
     raw: Any = None
     try:
-        with transaction.atomic(using=connection.alias):
+        with writing(connection.alias):
             raw = connection.connection
             transaction.on_commit(lambda: committed.append(True), using=connection.alias)  # before any hook of the task
             with connection.execute_wrapper(used):
@@ -90,9 +93,9 @@ def _once(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: f
     except BaseException as error:
         if committed:
             logger.error("job %s of %s: a hook after its commit raised", job.id, job.task, exc_info=error)
-        elif written and raw.closed:
+        elif written and _gone(connection, raw):
             return _in_doubt(job, settings, started, error)
-        elif isinstance(error, OperationalError) and raw is not None and not raw.closed:
+        elif isinstance(error, OperationalError) and raw is not None and not _gone(connection, raw):
             raise  # it may be one to call the task again for
         else:
             return failed(job, task, settings, context_of(job), error, started)
@@ -118,17 +121,26 @@ def _check(connection: BaseDatabaseWrapper, *, begun: bool) -> None:
     if connection.needs_rollback:
         raise Spoiled("the task has marked its transaction for rollback: raise an error instead")
     raw: Any = connection.connection
-    expected = {TransactionStatus.INTRANS} if begun else {TransactionStatus.INTRANS, TransactionStatus.IDLE}
-    if not connection.in_atomic_block or raw is None or raw.info.transaction_status not in expected:
+    if not connection.in_atomic_block or raw is None or not _open(connection.vendor, raw, begun=begun):
         raise Spoiled("the task has ended the transaction it runs in: an atomic task must not commit or roll back")
+
+
+def _open(vendor: str, raw: Any, *, begun: bool) -> bool:
+    """Whether the connection is in a transaction that nothing has spoiled; one that has not begun is as good."""
+    if vendor == "sqlite":
+        return bool(raw.in_transaction)
+    return raw.info.transaction_status in ((IN_TRANSACTION,) if begun else (IN_TRANSACTION, IDLE))
+
+
+def _gone(connection: BaseDatabaseWrapper, raw: Any) -> bool:
+    """Whether the connection was lost. That to SQLite is a file, and is not."""
+    return connection.vendor != "sqlite" and bool(raw.closed)
 
 
 def _write(connection: BaseDatabaseWrapper, outcome: Outcome, worker: int) -> bool:
     (query,) = finish([outcome], worker)
-    with connection.cursor() as cursor:
-        cursor.execute(DURABLE)
-        cursor.execute(query.sql, query.params)
-        return len(cursor.fetchall()) == 1
+    ask(connection.alias, DURABLE)
+    return len(ask(connection.alias, query.sql, query.params)) == 1
 
 
 def _in_doubt(job: Claimed, settings: JobsSettings, started: float, error: BaseException) -> Outcome:

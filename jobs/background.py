@@ -25,6 +25,7 @@ from jobs.fit import Misfit
 from jobs.models import Block
 from jobs.rebuild import Rebuilt, engine_named
 from jobs.recipe import RENDER, Recipe, read, sign, verifies
+from outbox.ask import ask
 from outbox.conf import outbox_settings
 from outbox.write import alias_for, in_transaction
 
@@ -66,8 +67,7 @@ def keep(recipe: Recipe, alias: str) -> None:
     """See to it that the block's source is stored when this transaction commits."""
     signature = sign(recipe.text)
     params: Any = (recipe.digest, signature, recipe.text, recipe.digest, signature, TRUSTED_FOR)
-    with connections[alias].cursor() as cursor:
-        cursor.execute(KEEP, params)
+    ask(alias, KEEP, params)
 
 
 @task(name=RENDER)

@@ -21,10 +21,11 @@ from jobs.tick import draft_of, rhythm_of
 from jobs.timetable import Schedule
 from outbox.conf import outbox_settings
 from outbox.models import Message
+from outbox.session import SESSIONS
 
-NOT_POSTGRESQL = (
-    "The queue needs PostgreSQL 14 or later; the database {alias!r} is {vendor}. Point DATABASES[{alias!r}] at"
-    ' PostgreSQL, or name another alias in JOBS["DATABASE"].'
+UNSUPPORTED = (
+    "The queue needs PostgreSQL 14 or later, or SQLite; the database {alias!r} is {vendor}. Point DATABASES[{alias!r}]"
+    ' at one of them, or name another alias in JOBS["DATABASE"].'
 )
 
 
@@ -48,18 +49,29 @@ def check_database(app_configs: Sequence[Any] | None = None, **_: Any) -> list[C
     if alias not in connections.settings:
         return [Error(f'JOBS["DATABASE"] is {alias!r}, which settings.DATABASES does not have.', id="jobs.E002")]
     if (problem := unsupported(alias)) is not None:
-        return [Error(problem, hint="SQLite and MySQL have no SKIP LOCKED with this meaning.", id="jobs.E003")]
+        return [Error(problem, hint="What others make of the verbs' words would lose jobs.", id="jobs.E003")]
+    found: list[CheckMessage] = on_sqlite(alias) if connections[alias].vendor == "sqlite" else []
     written = router.db_for_write(Message)
     if written != alias:
-        return [
+        found.append(
             checks.Warning(
                 f"Messages are written to the database {written!r} and the queue is in {alias!r}: they are kept, but"
                 " not delivered from there yet.",
                 hint=f'Route the outbox to {alias!r}, or set JOBS["DATABASE"] to {written!r}.',
                 id="jobs.W001",
             )
-        ]
-    return []
+        )
+    return found
+
+
+def on_sqlite(alias: str) -> list[CheckMessage]:
+    """What there is to say about SQLite that works."""
+    from outbox.lite.fitness import habits, may_corrupt
+
+    found: list[CheckMessage] = []
+    if (risk := may_corrupt()) is not None:
+        found.append(checks.Warning(risk.text, hint=risk.hint, id="jobs.W007"))
+    return found + [checks.Warning(habit.text, hint=habit.hint, id="jobs.W008") for habit in habits(alias)]
 
 
 @register("jobs")
@@ -112,9 +124,14 @@ def problem_of(attempt: Callable[[], None]) -> str | None:
 def unsupported(alias: str) -> str | None:
     """Why the queue cannot live in that database; None when it can."""
     vendor = connections[alias].vendor
-    return (
-        None if vendor == "postgresql" else NOT_POSTGRESQL.format(alias=alias, vendor=connections[alias].display_name)
-    )
+    if vendor not in SESSIONS:
+        return UNSUPPORTED.format(alias=alias, vendor=connections[alias].display_name)
+    if vendor == "sqlite":
+        from outbox.lite.fitness import too_old
+
+        if (problem := too_old()) is not None:
+            return f"{problem.text} {problem.hint}"
+    return None
 
 
 @register("jobs")

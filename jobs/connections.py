@@ -36,6 +36,8 @@ def prepare_connections(name: str, max_age: float) -> None:
             if config["CONN_MAX_AGE"] == 0 and not config["OPTIONS"].get("pool"):
                 config["CONN_MAX_AGE"] = max_age
             config["CONN_HEALTH_CHECKS"] = True
+        elif connections[alias].vendor == "sqlite" and config["CONN_MAX_AGE"] == 0:
+            config["CONN_MAX_AGE"] = max_age
     connection_created.connect(_created, weak=False)
 
 

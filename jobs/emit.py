@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import connections, transaction
+from django.db import transaction
 
 from jobs import trace
 from jobs.consume import EventType, Payload, consumers_of, event_type
@@ -21,6 +21,7 @@ from jobs.handle import JobHandle
 from jobs.ids import new_id
 from jobs.origin import origin
 from jobs.tasks import Task
+from outbox.ask import ask
 from outbox.write import Draft, alias_for, missing_table, require_transaction, write, write_many
 
 INSERT = "INSERT INTO jobs_event (id, type, payload, origin, parent) VALUES (%s, %s, %s, %s, %s)"
@@ -57,8 +58,8 @@ def _publish(kind: EventType, payload: Any, database: str | None) -> Published:
     alias = alias_for(database)
     require_transaction(alias)
     with transaction.atomic(using=alias, savepoint=False):
-        with missing_table(alias, "jobs"), connections[alias].cursor() as cursor:
-            cursor.execute(INSERT, (uid, kind.name, text, origin(), parent.job_id if parent is not None else None))
+        with missing_table(alias, "jobs"):
+            ask(alias, INSERT, (uid, kind.name, text, origin(), parent.job_id if parent is not None else None))
         if len(made) == 1:
             write(made[0][1], database=alias)
         elif made:

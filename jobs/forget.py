@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connections, transaction
-
 from jobs.conf import jobs_settings
 from jobs.keys import HOLDS
+from outbox.ask import ask, writing
 
 END_WINDOW = f"""UPDATE jobs_key AS held SET expires_at = clock_timestamp(), until = ''
 WHERE id = ANY(%s::uuid[]) AND generation > 0 AND {HOLDS} RETURNING id"""
@@ -49,11 +48,8 @@ class Forgotten(NamedTuple):
 def forget_keys(ids: Iterable[UUID]) -> Forgotten:
     """Have these keys hold no more; those that hold no more by themselves are in neither count."""
     alias, wanted = jobs_settings().DATABASE, list(ids)
-    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        cursor.execute(END_WINDOW, (wanted,))
-        done = [row[0] for row in cursor.fetchall()]
-        cursor.execute(KEEP_RELAYS_OUT)
-        cursor.execute(FORGET_PLAIN, (wanted,))
-        done += [row[0] for row in cursor.fetchall()]
-        cursor.execute(LIVING, (wanted,))
-        return Forgotten(done, len(cursor.fetchall()))
+    with writing(alias):
+        done = [row[0] for row in ask(alias, END_WINDOW, (wanted,))]
+        ask(alias, KEEP_RELAYS_OUT)
+        done += [row[0] for row in ask(alias, FORGET_PLAIN, (wanted,))]
+        return Forgotten(done, len(ask(alias, LIVING, (wanted,))))

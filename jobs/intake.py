@@ -76,6 +76,7 @@ ACCEPT_ALL = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN_ALL}), won AS 
 {INSERT_ALL}
   given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
 
+ACCEPT_IF = f"WITH guard AS ({{guard}}) {INSERT_ALL} {GIVEN_ALL} WHERE EXISTS (SELECT 1 FROM guard) RETURNING id"
 
 # One for each column of GIVEN. Whatever came from outside is quoted.
 DUMPS = (
@@ -109,8 +110,7 @@ def accept_if(guard: Query, messages: list[Written]) -> Query:
     raises Undeliverable for what `accept` would set aside, and knows no keys."""
     rows = [_whole_row(message, unpack_headers(message.headers)) for message in messages]
     columns = [dump(column) for dump, column in zip(DUMPS_ALL, zip(*rows, strict=True), strict=True)]
-    sql = f"WITH guard AS ({guard.sql}) {INSERT_ALL} {GIVEN_ALL} WHERE EXISTS (SELECT 1 FROM guard) RETURNING id"
-    return Query(sql, [*guard.params, *columns])
+    return Query(ACCEPT_IF.format(guard=guard.sql), [*guard.params, *columns])
 
 
 def _read(text: str) -> Headers:

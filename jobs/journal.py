@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-import psycopg
-
 from jobs.histogram import pack
 from jobs.notebook import Line, Notebook, Standing, notebook
 from jobs.tally import Key, Sums, tally
+from outbox import faults
 from outbox.session import Query, Session
 from outbox.text import describe
 
@@ -80,7 +79,7 @@ class Journal:
 
     def close(self, session: Session) -> None:
         """The last of it, if the database takes it."""
-        with suppress(psycopg.Error):
+        with suppress(*faults.ANY):
             self.step(session, hurry=True)
 
     def _due(self, now: float) -> float:
@@ -100,7 +99,7 @@ class Journal:
             self._counted_at = now
         try:
             results = session.run_all(self._waiting, durable=False)
-        except psycopg.Error as error:
+        except faults.ANY as error:
             if not session.connected:
                 raise  # all of it is written once there is a connection again
             logger.warning("what tasks have said or counted could not be kept: %s", describe(error))

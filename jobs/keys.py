@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from django.db import connections
-
 from jobs.conf import jobs_settings
 from jobs.envelope import dumps
 from jobs.errors import InvalidOption
 from jobs.ids import id_for_generation, id_for_key
+from outbox.ask import ask
 
 if TYPE_CHECKING:
     from jobs.tasks import Task
@@ -43,9 +42,8 @@ def identify(task: Task[Any, Any], keys: Sequence[str]) -> list[Identity]:
     """The identity for each key. With a window it reads the database of the queue, once for all of them."""
     if not task.has_window:
         return [Identity(id_for_key(task.name, key), f',"key":{dumps(key)}') for key in keys]
-    with connections[jobs_settings().DATABASE].cursor() as cursor:
-        cursor.execute(LAST, (list(set(keys)), task.name))
-        last = {key: generation if holds else generation + 1 for key, generation, holds in cursor.fetchall()}
+    found = ask(jobs_settings().DATABASE, LAST, (list(set(keys)), task.name))
+    last = {key: generation if holds else generation + 1 for key, generation, holds in found}
     holds = f'"unique_for":{task.unique_for!r}' if task.unique_for is not None else f'"until":"{task.until}"'
     return [
         Identity(

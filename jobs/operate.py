@@ -13,13 +13,14 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from jobs.announce import cancelled
 from jobs.callback import called
 from jobs.conf import jobs_settings
 from jobs.intake import CHANNEL
 from jobs.models import Worker
+from outbox.ask import ask, writing
 from outbox.text import clean
 from outbox.wake import wake_after_commit
 
@@ -102,7 +103,7 @@ class Cancelled(NamedTuple):
 
 def requeue(ids: Iterable[UUID], *, by: str = "", reason: str = "") -> int:
     """Have dead and cancelled jobs run again, with all their attempts; lease and history stay."""
-    with transaction.atomic(using=_alias()):
+    with writing(_alias()):
         done = _ids(REQUEUE, (list(ids), by[:150], _short(reason)))
         _wake(done)
     return len(done)
@@ -110,7 +111,7 @@ def requeue(ids: Iterable[UUID], *, by: str = "", reason: str = "") -> int:
 
 def run_now(ids: Iterable[UUID], *, by: str = "", reason: str = "") -> int:
     """Have scheduled and retrying jobs run as soon as a slot is free."""
-    with transaction.atomic(using=_alias()):
+    with writing(_alias()):
         done = _ids(RUN_NOW, (list(ids), by[:150], _short(reason)))
         _wake(done)
     return len(done)
@@ -119,7 +120,7 @@ def run_now(ids: Iterable[UUID], *, by: str = "", reason: str = "") -> int:
 def cancel(ids: Iterable[UUID], *, by: str = "", reason: str = "") -> Cancelled:
     """Cancel what waits at once, and have what runs stopped."""
     wanted, said = list(ids), _said("cancelled", by, reason)
-    with transaction.atomic(using=_alias()):
+    with writing(_alias()):
         asked = _ids(WISH, (said, wanted))
         rows = _run(CANCEL, (wanted, said))
         gone = [row[0] for row in rows]
@@ -143,7 +144,7 @@ def edit(job: UUID, arguments: str, *, seen: str, lease: int, version: int, by: 
     `seen` is the JSON text that was edited: nothing is overwritten that the person has not seen.
     """
     guarded = (arguments, version, job, lease, seen)
-    with transaction.atomic(using=_alias()):
+    with writing(_alias()):
         if not (done := _ids(EDIT, guarded)) and (done := _ids(EDIT_ENDED, guarded)):
             requeue([job], by=by, reason=reason)
         _note(done, "edited", by, reason)
@@ -184,9 +185,7 @@ def _ids(sql: str, params: Sequence[Any]) -> list[Any]:
 
 
 def _run(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    with connections[_alias()].cursor() as cursor:
-        cursor.execute(sql, params)
-        return list(cursor.fetchall()) if cursor.description is not None else []
+    return ask(_alias(), sql, params)
 
 
 def _wake(done: Sequence[UUID]) -> None:

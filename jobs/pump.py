@@ -18,8 +18,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from uuid import UUID
 
-import psycopg
-
 from jobs.appetite import MOST, Appetite
 from jobs.board import Board, Phase, empty, pipe
 from jobs.claim import DISCOVER, Claimed, Lanes, claim, read, unpaused
@@ -28,7 +26,7 @@ from jobs.finish import finish, tell, written
 from jobs.intake import CHANNEL
 from jobs.journal import Journal
 from jobs.outcome import Happened, Outcome, decide
-from outbox import loop
+from outbox import faults, loop
 from outbox.session import Query, Session, wait_readable
 from outbox.text import describe
 
@@ -229,7 +227,7 @@ class Pump:
         began = time.monotonic()
         try:
             results = self._session.run_all(queries)
-        except (psycopg.DataError, psycopg.IntegrityError):
+        except faults.REFUSED:
             self._write_singly()
             return 0.0
         found = results.pop() if looks else None
@@ -301,7 +299,7 @@ class Pump:
             for attempt in (outcome, bare, end):
                 try:
                     ids = written(self._session.run_all(self._write([attempt])))
-                except (psycopg.DataError, psycopg.IntegrityError) as error:
+                except faults.REFUSED as error:
                     logger.error("job %s: its outcome could not be written: %s", outcome.id, describe(error))
                 else:
                     self._told([attempt], ids)

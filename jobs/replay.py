@@ -13,14 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connections, transaction
-
 from jobs.consume import consumers, declared, nearest
 from jobs.delivery import REPETITION, Delivery
 from jobs.emit import drafts
 from jobs.envelope import dumps, loads
 from jobs.errors import InvalidOption, UnknownEvent
 from jobs.tasks import Task
+from outbox.ask import ask, writing
 from outbox.text import clean
 from outbox.write import Draft, write_many
 
@@ -167,21 +166,18 @@ class Replay:
 
 def count(wanted: Replay, *, database: str) -> Counted:
     """What it would come to. Nothing is written."""
-    with connections[database].cursor() as cursor:
-        cursor.execute(*wanted.counting())
-        return Counted(*cursor.fetchone())
+    ((events, jobs, missing),) = ask(database, *wanted.counting())
+    return Counted(events, jobs, missing)
 
 
 def step(wanted: Replay, after: Cursor | None, *, database: str, batch: int = BATCH) -> Step | None:
     """Write the jobs of the next batch of events, in one transaction; None where there are no more."""
     where, params = wanted.conditions(after)
-    with transaction.atomic(using=database):
-        with connections[database].cursor() as cursor:
-            cursor.execute(WALK)
-            sort, _, bitmap, _ = cursor.fetchone()
-            cursor.execute(PAIRS.format(where=where), [*params, batch, *wanted.pairs(), wanted.suffix])
-            rows = cursor.fetchall()
-            cursor.execute(AS_BEFORE, (sort, bitmap))
+    with writing(database):
+        before = ask(database, WALK)
+        rows = ask(database, PAIRS.format(where=where), [*params, batch, *wanted.pairs(), wanted.suffix])
+        for sort, _, bitmap, _ in before:
+            ask(database, AS_BEFORE, (sort, bitmap))
         if not rows:
             return None
         found = [draft for row in rows if row[4] is not None for draft in _drafts(wanted, *row)]

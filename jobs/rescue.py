@@ -16,8 +16,6 @@ from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
-
 from jobs import trace
 from jobs.conf import JobsSettings
 from jobs.context import JobContext
@@ -27,6 +25,7 @@ from jobs.finish import finish, tell, written
 from jobs.intake import CHANNEL
 from jobs.outcome import Happened, Outcome, Trouble, decide, jittered, retry_wait, wait_of
 from jobs.verdict import Fated
+from outbox import faults
 from outbox.session import Query, Row, Session
 from outbox.text import clean
 
@@ -165,10 +164,14 @@ class Watch:
 
 
 def end_sessions(session: Session, name: str) -> None:
-    """End every database session of that name: SIGKILL of a client does not stop what the server does for it."""
+    """End every database session of that name: SIGKILL of a client does not stop what the server does for it.
+
+    SQLite is in the client, and has died with it."""
+    if session.vendor != "postgresql":
+        return
     try:
         session.run(Query(END_SESSIONS, (name, session.connection.info.backend_pid)), durable=False)
-    except psycopg.Error as error:
+    except faults.ANY as error:
         if not session.connected:
             raise
         logger.warning("could not end the database sessions of %s: %s", name, str(error).strip())

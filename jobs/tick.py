@@ -14,8 +14,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from jobs.conf import JobsSettings
 from jobs.decide import Decision, Waiting, decide, with_tick
 from jobs.declare import registry
@@ -25,6 +23,7 @@ from jobs.intake import CHANNEL, accept_if
 from jobs.recur import Rhythm
 from jobs.tasks import Task
 from jobs.timetable import Schedule
+from outbox import faults
 from outbox.relay import Written
 from outbox.session import Query, Session
 from outbox.text import clean, describe
@@ -105,7 +104,7 @@ class Ticker:
             return 0
         try:
             written = self._session.run(query)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:  # the database does not take the job
+        except faults.REFUSED as error:  # the database does not take the job
             self._set_aside(row, describe(error))
             return 0
         if not written:

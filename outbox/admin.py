@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from outbox.ask import ask
 from outbox.models import Message, SetAsideMessage
 from outbox.relay import replay
 from outbox.wake import wake_after_commit
@@ -78,8 +79,7 @@ class SetAsideMessageAdmin(EnvelopeAdmin):
     def replay(self, request: HttpRequest, queryset: QuerySet[SetAsideMessage]) -> None:
         with transaction.atomic(using=queryset.db):
             rows = list(queryset)
-            with connections[queryset.db].cursor() as cursor:
-                cursor.execute(*replay([row.pk for row in rows]))
+            ask(queryset.db, *replay([row.pk for row in rows]))
             wake_after_commit(queryset.db)
         for row in rows:
             self.log_change(request, row, "Delivered again.")

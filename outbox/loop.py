@@ -10,9 +10,9 @@ import logging
 import time
 from collections.abc import Callable
 
-import psycopg
 from django.db import Error as DjangoDatabaseError
 
+from outbox import faults
 from outbox.session import backoff
 
 logger = logging.getLogger("outbox")
@@ -45,7 +45,7 @@ def run(
 
 
 def _tell(name: str, error: Exception, failures: int) -> None:
-    if isinstance(error, psycopg.OperationalError | DjangoDatabaseError):
+    if isinstance(error, (*faults.OPERATIONAL, DjangoDatabaseError)):
         logger.warning("%s: the database said %s; trying again (%d)", name, str(error).strip(), failures)
     else:
         logger.error("%s: an unexpected error; trying again (%d)", name, failures, exc_info=error)

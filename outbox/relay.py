@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-import psycopg
-
+from outbox import faults
 from outbox.errors import NoDestination, Undeliverable
 from outbox.session import Query, Row, Session
 from outbox.text import describe
@@ -39,6 +38,16 @@ SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::
 REPLAY = """WITH back AS (DELETE FROM outbox_setasidemessage WHERE id = ANY(%s::bigint[])
   RETURNING uid, headers, body, written_at)
 INSERT INTO outbox_message (uid, headers, body, written_at) SELECT * FROM back RETURNING uid"""
+
+
+POISON: tuple[type[Exception], ...] = (*faults.REFUSED, Undeliverable)
+"""Something is wrong with a message, not with the database."""
+
+
+class Fetched(Protocol):
+    """A cursor, whichever database's."""
+
+    def fetchall(self) -> list[Row]: ...
 
 
 class Written(NamedTuple):
@@ -99,16 +108,16 @@ def step(
     session: Session, deliver: Deliver, batch: int, at_hand: Callable[[], int] = lambda: 0, after: int = 0
 ) -> Moved:
     """Move up to `batch` messages, of those whose number is above `after`. No more than are `at_hand`, waited for by
-    those whom the caller tells himself, are not announced. Raises psycopg.OperationalError when the database is in
+    those whom the caller tells himself, are not announced. Raises one of faults.OPERATIONAL when the database is in
     trouble: nothing moved."""
     try:
         try:
             return _move(session, deliver, (after, batch), at_hand)
-        except psycopg.errors.DeadlockDetected:  # with a relay that delivers one by one: it has what it needs now
+        except faults.DEADLOCK:  # with a relay that delivers one by one: it has what it needs now
             return _move(session, deliver, (after, batch), at_hand)
-    except (psycopg.DataError, psycopg.IntegrityError, Undeliverable) as error:
+    except POISON as error:
         logger.warning("outbox: a batch was refused (%s); delivering its messages one by one", describe(error))
-    except psycopg.Error:
+    except faults.ANY:
         raise  # a restart, a full disk, a missing table: nothing is wrong with the messages
     except Exception as error:
         logger.warning("outbox: the destination failed (%s); delivering one by one", describe(error), exc_info=error)
@@ -152,9 +161,9 @@ def _move_singly(session: Session, deliver: Deliver, which: tuple[int, int]) -> 
                 rejected += delivery.rejected
                 later = later or delivery.later
                 announce = delivery.announce or announce
-            except (psycopg.DataError, psycopg.IntegrityError) as error:
+            except faults.REFUSED as error:
                 rejected.append((message, describe(error)))
-            except psycopg.Error:
+            except faults.ANY:
                 raise
             except Exception as error:
                 rejected.append((message, describe(error)))
@@ -166,7 +175,7 @@ def _move_singly(session: Session, deliver: Deliver, which: tuple[int, int]) -> 
     return Moved(len(taken) - len(rejected), len(rejected), later, taken[-1].id if taken else 0)
 
 
-def read(cursor: psycopg.Cursor[Row]) -> list[Written]:
+def read(cursor: Fetched) -> list[Written]:
     """The rows as messages, eldest first: RETURNING promises no order."""
     return sorted(map(Written._make, cursor.fetchall()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import psycopg
+from outbox.faults import primary
 
 
 def clean(text: str, limit: int) -> str:
@@ -27,7 +27,7 @@ def describe(error: BaseException) -> str:
     except BaseException:
         name = "(an error without a name)"
     try:
-        message = (error.diag.message_primary if isinstance(error, psycopg.Error) else None) or str.__str__(str(error))
+        message = primary(error) or str.__str__(str(error))
     except BaseException:
         message = "(its message could not be read)"
     # In one line, or it could pass for another line of a log.

@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import partial
 
 from django.db import connections, transaction
-from psycopg.pq import TransactionStatus
 
 from outbox.conf import outbox_settings
 
@@ -22,6 +21,9 @@ logger = logging.getLogger("outbox")
 CHANNEL = "outbox_written"
 
 WAKE = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT"
+
+IN_TRANSACTION = 2
+"""libpq's number for a connection in a transaction. psycopg need not be there to read this module."""
 
 QUIET_FOR = 0.005
 """Seconds in which one process wakes the relay at most once: bursts need one wake-up, not thousands."""
@@ -46,7 +48,7 @@ def wake(alias: str) -> None:
         return
     _woken_at[alias] = now
     connection = connections[alias].connection
-    if connection is None or connection.info.transaction_status == TransactionStatus.INTRANS:
+    if connection is None or connection.info.transaction_status == IN_TRANSACTION:
         return  # a test that runs commit hooks inside its transaction: a COMMIT of ours would end it
     try:
         # psycopg's own connection: no query log, no wrapper that counts or forbids queries sees it.

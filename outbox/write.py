@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import ProgrammingError, connections, router, transaction
+from django.db import OperationalError, ProgrammingError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox.ask import ask
 from outbox.conf import outbox_settings
 from outbox.errors import OutboxMissing, TransactionRequired
 from outbox.models import Message
@@ -42,8 +43,13 @@ def write(draft: Draft, *, database: str | None = None) -> str:
     """
     alias = alias_for(database)
     require_transaction(alias)
-    with missing_table(alias), connections[alias].cursor() as cursor:
-        cursor.execute(INSERT, draft)
+    connection = connections[alias]
+    if connection.vendor == "postgresql":
+        with missing_table(alias), connection.cursor() as cursor:
+            cursor.execute(INSERT, draft)
+    else:
+        with missing_table(alias):
+            ask(alias, INSERT, draft)
     wake_after_commit(alias)
     return alias
 
@@ -53,14 +59,16 @@ def write_many(drafts: Iterable[Draft], *, database: str | None = None) -> str:
     alias = alias_for(database)
     connection = connections[alias]
     require_transaction(alias)
-    with transaction.atomic(using=alias, savepoint=False), missing_table(alias), connection.cursor() as cursor:
+    with transaction.atomic(using=alias, savepoint=False), missing_table(alias):
         if connection.vendor == "postgresql":
-            connection.validate_no_broken_transaction()
-            with connection.wrap_database_errors, cursor.cursor.copy(COPY) as copy:
-                for draft in drafts:
-                    copy.write_row(draft)
+            with connection.cursor() as cursor:
+                connection.validate_no_broken_transaction()
+                with connection.wrap_database_errors, cursor.cursor.copy(COPY) as copy:
+                    for draft in drafts:
+                        copy.write_row(draft)
         else:
-            cursor.executemany(INSERT, list(drafts))
+            for draft in drafts:
+                ask(alias, INSERT, draft)
         wake_after_commit(alias)
     return alias
 
@@ -91,8 +99,9 @@ def missing_table(alias: str, app: str = "outbox") -> Iterator[None]:
     """Say which app is not migrated where a table is not there."""
     try:
         yield
-    except ProgrammingError as error:
+    except (ProgrammingError, OperationalError) as error:
         cause: Any = error.__cause__
-        if getattr(cause, "sqlstate", None) == UNDEFINED_TABLE:
+        # SQLite has no code for it, and no other way to say it.
+        if getattr(cause, "sqlstate", None) == UNDEFINED_TABLE or str(error).startswith("no such table"):
             raise OutboxMissing(alias, app) from error
         raise

@@ -1,4 +1,7 @@
-"""A real PostgreSQL for the tests, and the fixtures that more than one file uses."""
+"""A real PostgreSQL for the tests, and the fixtures that more than one file uses.
+
+`DATABASE_URL=sqlite:////tmp/x.db uv run pytest` plays the same suite on SQLite, but for what is marked `postgresql`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from django.conf import settings
 
 from outbox.session import Session
 from project.postgres import running
+from tests.support.database import on_sqlite
 from tests.support.processes import Program
 from tests.support.side_file import SideFile
 from tests.support.wheel import build
@@ -25,9 +29,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start a server of our own where DATABASE_URL names none; workers of pytest-xdist inherit the first one's."""
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = _server.enter_context(running("tests", fresh=True))
-    # pytest-django has read the settings already; nobody has connected yet.
-    for config in settings.DATABASES.values():
-        config.update(environ.Env.db_url_config(os.environ["DATABASE_URL"]))
+        # pytest-django has read the settings already; nobody has connected yet.
+        for config in settings.DATABASES.values():
+            config.update(environ.Env.db_url_config(os.environ["DATABASE_URL"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On SQLite leave out what only PostgreSQL has; each such test says what that is."""
+    for item in items:
+        for marker in item.iter_markers("postgresql"):
+            (reason,) = marker.args
+            if on_sqlite():
+                item.add_marker(pytest.mark.skip(reason=f"only PostgreSQL: {reason}"))
+        if item.get_closest_marker("sqlite") is not None and not on_sqlite():
+            item.add_marker(pytest.mark.skip(reason="only where the tests play on SQLite"))
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ import threading
 import time
 from pathlib import Path
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from jobs import task
 from tests.models import Effect
 from tests.support.side_file import append
+from tests.support.sql import a_cursor
 
 LIMIT = 1.0
 
@@ -70,7 +71,7 @@ def holds_the_gil() -> None:
 @task(timeout=LIMIT)
 def queries_for_ever() -> None:
     begin("queries_for_ever")
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT pg_sleep(3600)")
 
 

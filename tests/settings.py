@@ -14,7 +14,14 @@ from project.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 MIDDLEWARE = ["tests.support.policy.strict", *MIDDLEWARE]
-DATABASES = {**DATABASES, "other": {**DATABASES["default"], "TEST": {"NAME": "test_other"}}}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # Two files that the processes of a test open as well; nobody there is behind a lock for long.
+    OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 5, "init_command": "PRAGMA journal_mode=WAL"}
+    FILE = str(DATABASES["default"]["NAME"])
+    DATABASES["default"] |= {"OPTIONS": OPTIONS, "TEST": {"NAME": f"{FILE}.test"}}
+    DATABASES["other"] = {**DATABASES["default"], "NAME": f"{FILE}.other", "TEST": {"NAME": f"{FILE}.other.test"}}
+else:
+    DATABASES = {**DATABASES, "other": {**DATABASES["default"], "TEST": {"NAME": "test_other"}}}
 if os.environ.get("TEST_POOL"):
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 4}
 DEBUG = False

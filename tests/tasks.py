@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from django.conf import settings
-from django.db import connection
 
 from jobs import GiveUp, JobContext, consumer, event, task
 from jobs.declare import registry
 from tests.models import Effect
 from tests.support.side_file import append
+from tests.support.sql import a_cursor
 
 
 @task
@@ -186,7 +186,7 @@ def atomic_effect(context: JobContext, mark: str) -> None:
 
 @task(atomic=True, takes_context=True)
 def atomic_on_one_snapshot_then_wait_for_file(context: JobContext, path: str, mark: str) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     Effect.objects.create(job=context.job_id, note=mark)
     append(mark)

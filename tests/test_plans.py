@@ -25,7 +25,11 @@ from outbox.session import Query, Session
 from tests.support.floor import outcome
 from tests.support.plans import Plan, explain
 
-pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.usefixtures("db"),
+    pytest.mark.slow,
+    pytest.mark.postgresql("plans of its planner, under its settings"),
+]
 
 BACKLOG = 50_000
 BATCH = 100

@@ -25,6 +25,8 @@ import pytest
 
 from project import postgres
 
+pytestmark = pytest.mark.postgresql("the embedded server itself")
+
 ROOT = Path(__file__).resolve().parent.parent
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become somebody else")
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a child with its parent")

@@ -44,6 +44,8 @@ from tests.support.locks import meanwhile, named, open_transaction, together, wa
 
 pytest_plugins = ["tests.support.ours"]
 
+pytestmark = pytest.mark.postgresql("transactions that write at once and meet on row locks; SQLite has one writer")
+
 KEYED = '{"v":1,"task":"tests.tasks.noop","queue":"default","priority":0,"max_attempts":1,"key":"%s"}'
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 from django.test import Client
 
 from jobs.ids import new_id
@@ -22,6 +22,7 @@ from project.shop.templatetags.shop import money
 from tests.factories import FinishedJobFactory, JobFactory
 from tests.factories_shop import OrderFactory, OrderLineFactory, ProductFactory, tasks_written
 from tests.support.blocks import work
+from tests.support.sql import a_cursor
 
 if TYPE_CHECKING:  # their places differ between versions
     from pytest_django import DjangoAssertNumQueries, Settings
@@ -39,6 +40,7 @@ def form(*basket: tuple[Product, object], **changes: object) -> dict[str, object
 # Placing an order ---------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql("xmin: which transaction wrote a row")
 @pytest.mark.django_db(transaction=True)
 def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("project.shop.ordering.REPORT_EVERY", 10**9)  # orders are counted over all tests
@@ -64,7 +66,7 @@ def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client, mo
 
 def transactions(*tables: str) -> set[str]:
     """The numbers of the transactions that wrote the rows."""
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(" UNION ".join(f"SELECT xmin::text FROM {table}" for table in tables))
         return {number for (number,) in cursor.fetchall()}
 

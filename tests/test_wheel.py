@@ -181,6 +181,7 @@ def test_every_dependency_has_its_reason() -> None:
         assert lines[n - 1].lstrip().startswith("# "), lines[n]
 
 
+@pytest.mark.postgresql("a project on a server; the one on SQLite is below")
 @pytest.mark.parametrize(
     ("version", "django"), PAIRS if os.environ.get("TEST_PAIRS") else [HERE], ids=lambda value: value or "here"
 )
@@ -197,24 +198,9 @@ def test_a_new_project_runs_a_job(wheel: Path, database: str, tmp_path: Path, ve
     print(version, django, listed)
     assert "django" in listed and listed["django"].startswith(django)
     assert listed.keys() - OURS <= BROUGHT.keys()
-    site = tmp_path / "site"
-    site.mkdir()
-    run(python, "-m", "django", "startproject", "mysite", site, cwd=tmp_path)
-    run(python, "manage.py", "startapp", "shop", cwd=site)
-    (site / "shop" / "models.py").write_text(MODELS)
-    (site / "shop" / "tasks.py").write_text(TASKS)
-    (site / "mysite" / "urls.py").write_text(URLS)
+    site, env = a_site(python, tmp_path)
     settings = site / "mysite" / "settings.py"
-    text = settings.read_text().replace(
-        "INSTALLED_APPS = [", "INSTALLED_APPS = [\n    'outbox',\n    'jobs',\n    'shop',"
-    )
-    settings.write_text(text)
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "DATABASE_", "PYTHON", "TEST_"))}
-
-    refused = run(python, "manage.py", "check", cwd=site, env=env, status=1)
-    assert "jobs.E003" in refused and "Point DATABASES['default'] at PostgreSQL" in refused
-    refused = run(python, "manage.py", "runworkers", "--burst", cwd=site, env=env, status=1)
-    assert "Point DATABASES['default'] at PostgreSQL" in refused
+    text = settings.read_text()
 
     url = urlsplit(database)
     options = dict(part.split("=") for part in url.query.split("&")) if url.query else {}
@@ -233,10 +219,51 @@ def test_a_new_project_runs_a_job(wheel: Path, database: str, tmp_path: Path, ve
     run(python, "manage.py", "migrate", cwd=site, env=env)
     assert "no issues" in run(python, "manage.py", "check", cwd=site, env=env)
 
+    a_job_runs(python, site, env)
+
+
+def test_a_new_project_as_it_comes_runs_a_job_on_sqlite_without_a_server_and_without_psycopg(
+    wheel: Path, tmp_path: Path
+) -> None:
+    python = installed(wheel, tmp_path, extra="")
+    run(python, "-c", "import psycopg", cwd=tmp_path, status=1)
+    site, env = a_site(python, tmp_path)
+
+    missing = run(python, "manage.py", "runworkers", "--burst", cwd=site, env=env, status=1)
+    assert "manage.py migrate" in missing
+    run(python, "manage.py", "makemigrations", "shop", cwd=site, env=env)
+    run(python, "manage.py", "migrate", cwd=site, env=env)
+    said = run(python, "manage.py", "check", cwd=site, env=env)
+    assert "jobs.W008" in said and "transaction_mode" in said
+
+    a_job_runs(python, site, env)
+
+
+def a_site(python: Path, folder: Path) -> tuple[Path, dict[str, str]]:
+    """A project of Django's own making with one app of its own and the two of ours, and the environment for it."""
+    site = folder / "site"
+    site.mkdir()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "DATABASE_", "PYTHON", "TEST_"))}
+    run(python, "-m", "django", "startproject", "mysite", site, cwd=folder, env=env)
+    run(python, "manage.py", "startapp", "shop", cwd=site, env=env)
+    (site / "shop" / "models.py").write_text(MODELS)
+    (site / "shop" / "tasks.py").write_text(TASKS)
+    (site / "mysite" / "urls.py").write_text(URLS)
+    settings = site / "mysite" / "settings.py"
+    settings.write_text(
+        settings.read_text().replace(
+            "INSTALLED_APPS = [", "INSTALLED_APPS = [\n    'outbox',\n    'jobs',\n    'shop',"
+        )
+    )
+    return site, env
+
+
+def a_job_runs(python: Path, site: Path, env: dict[str, str]) -> None:
+    """Two requests, one rolled back: the job of the other is run by a worker."""
     asking = {**env, "DJANGO_SETTINGS_MODULE": "mysite.settings"}
     job = run(python, "-c", ASK, cwd=site, env=asking).split()[-1]
     run(python, "manage.py", "runworkers", "--burst", "--slots", "1", cwd=site, env=env)
 
     told, home = run(python, "-c", CHECK, cwd=site, env=asking).splitlines()[-2:]
     assert told == f'{job} succeeded "shipped 1" True 0 0'
-    assert home.startswith(str(tmp_path))
+    assert home.startswith(str(site.parent))

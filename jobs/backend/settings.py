@@ -31,6 +31,7 @@ from jobs.backend.declared import POLICY
 from jobs.conf import jobs_settings
 from jobs.errors import InvalidOption
 from jobs.options import check_attempts, check_backoff, check_database, check_timeout
+from outbox.session import SESSIONS
 
 SAID_ABOVE = ("MAX_ATTEMPTS", "BACKOFF", "TIMEOUT")
 ABOVE = ("BACKEND", "QUEUES", "OPTIONS", *SAID_ABOVE)
@@ -99,8 +100,8 @@ class BackendSettings:
         except InvalidOption as error:
             yield f'{where}["DATABASE"] is not there.', str(error)
         else:
-            if self.database is not None and connections[self.database].vendor != "postgresql":
-                yield f'{where}["DATABASE"] is not PostgreSQL.', "Name an alias of a PostgreSQL database."
+            if self.database is not None and connections[self.database].vendor not in SESSIONS:
+                yield f'{where}["DATABASE"] is neither PostgreSQL nor SQLite.', "Name an alias of one that is."
         for name in self.modules:
             try:
                 import_module(name)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import DatabaseError, connections, transaction
 
 from jobs.conf import jobs_settings
+from outbox.ask import ask_named
+from outbox.ask import limited as interrupted_after
 
 MOST_SECONDS = 2.0
 
@@ -37,18 +40,27 @@ def rows(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[Found
     """The rows of one query, by the names of their columns; raises TooSlow."""
     alias = jobs_settings().DATABASE
     try:
-        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-            cursor.execute(LIMIT, (str(int(MOST_SECONDS * 1000)),))
-            before = cursor.fetchone()
-            cursor.execute(sql, params)
-            names = [column[0] for column in cursor.description or ()]
-            found = [Found(zip(names, row, strict=True)) for row in cursor.fetchall()]
-            cursor.execute(UNLIMIT, (before[0], before[2]))
+        with transaction.atomic(using=alias), limited(alias):
+            names, found = ask_named(alias, sql, params)
     except DatabaseError as error:
-        if getattr(error.__cause__, "sqlstate", None) == CANCELED:
+        if getattr(error.__cause__, "sqlstate", None) == CANCELED or str(error) == "interrupted":
             raise TooSlow from error
         raise
-    return found
+    return [Found(zip(names, row, strict=True)) for row in found]
+
+
+@contextmanager
+def limited(alias: str) -> Iterator[None]:
+    """What is read in here takes two seconds at most, or ends with an error."""
+    if connections[alias].vendor == "sqlite":
+        with interrupted_after(alias, MOST_SECONDS):
+            yield
+        return
+    with connections[alias].cursor() as cursor:
+        cursor.execute(LIMIT, (str(int(MOST_SECONDS * 1000)),))
+        before = cursor.fetchone()
+        yield
+        cursor.execute(UNLIMIT, (before[0], before[2]))
 
 
 def one(sql: str, params: Sequence[Any] = ()) -> Found | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db import connections, router
+from django.db import router
 
 from jobs.conf import jobs_settings
 from jobs.dashboard import counts, state, trends
 from jobs.dashboard.counts import MOST, Count
 from jobs.dashboard.state import QueueNow, WorkerNow
+from outbox.ask import ask
 from outbox.models import Message
 
 OUTBOX = """SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(written_at)), 0)::float8
@@ -56,7 +57,5 @@ def look() -> Now:
 
 
 def _outbox() -> OutboxNow:
-    with connections[router.db_for_write(Message)].cursor() as cursor:
-        cursor.execute(OUTBOX, (MOST,))
-        depth, lag = cursor.fetchone()
+    ((depth, lag),) = ask(router.db_for_write(Message), OUTBOX, (MOST,))
     return OutboxNow(depth, max(0.0, lag), lag > jobs_settings().LAG_LIMIT)

@@ -34,6 +34,7 @@ from jobs.outcome import Outcome
 from jobs.promote import promote
 from jobs.tasks import Task
 from outbox import relay
+from outbox.ask import ask
 from outbox.models import Message
 from outbox.relay import Written, destination
 from outbox.session import Query, Row
@@ -91,9 +92,7 @@ def run_jobs(*, raise_errors: bool = True, later: bool = False, most: int = MOST
 
 
 def _run(query: Query, alias: str | None = None) -> list[Row]:
-    with connections[alias or jobs_settings().DATABASE].cursor() as cursor:
-        cursor.execute(query.sql, query.params)
-        return cursor.fetchall() if cursor.description else []
+    return ask(alias or jobs_settings().DATABASE, query.sql, query.params)
 
 
 def _relay() -> None:

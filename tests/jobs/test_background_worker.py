@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection, connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template import Context
@@ -37,6 +37,7 @@ from tests.support.dashboard import at
 from tests.support.observer import at_once, observer
 from tests.support.people import MARKUP, Elements, staff
 from tests.support.processes import Program
+from tests.support.sql import a_cursor
 
 rolled_back = pytest.mark.django_db
 
@@ -209,13 +210,14 @@ def in_a_request_of_its_own(do: Callable[[], Any]) -> None:
     """In this thread's own connection, in a transaction that waits for nobody longer than a second."""
     try:
         with transaction.atomic():
-            with connection.cursor() as cursor:
+            with a_cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1s'")
             do()
     finally:
         connections.close_all()
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @on_default
 def test_two_open_transactions_that_use_a_block_for_the_first_time_do_not_wait() -> None:
     template = compiled(BLOCK)
@@ -231,6 +233,7 @@ def test_two_open_transactions_that_use_a_block_for_the_first_time_do_not_wait()
     assert worked() == ["1", "1"]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @on_default
 def test_a_first_use_that_is_rolled_back_leaves_the_second_what_it_needs() -> None:
     template = compiled(BLOCK)
@@ -248,10 +251,10 @@ def test_without_a_transaction_the_job_and_its_source_commit_together() -> None:
     page(BLOCK)
     assert committed() == (1, 1)
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE jobs_block RENAME TO somewhere_else")
         try:
-            with pytest.raises(ProgrammingError, match="jobs_block"):
+            with pytest.raises(DatabaseError, match="jobs_block"):
                 page(BLOCK)
         finally:
             cursor.execute("ALTER TABLE somewhere_else RENAME TO jobs_block")
@@ -446,6 +449,7 @@ def test_a_request_does_not_rely_on_a_block_that_retention_may_take() -> None:
     assert blocks() == 2
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @on_default
 def test_retention_waits_for_no_request_and_the_other_way_round(session: Session) -> None:
     stored(100)

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from jobs import operate
 from jobs.atomic import execute_atomic
@@ -36,6 +36,7 @@ from outbox.session import Query, Session
 from tests import tasks
 from tests.factories import WorkerFactory, in_home
 from tests.support.floor import DEFAULTS, a_task, broken, claim, conclude, outcome
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -513,8 +514,9 @@ def test_callbacks_written_by_other_code_are_called(ours: Session) -> None:
     assert Job.objects.get().parent == job.id
 
 
+@pytest.mark.postgresql("the statement's own expression for an id")
 def test_the_ids_it_makes_are_in_the_order_of_time(ours: Session) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         from jobs.callback import NEW_ID
 
         cursor.execute(f"SELECT {NEW_ID}, pg_sleep(0.002) FROM generate_series(1, 20)")

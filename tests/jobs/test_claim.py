@@ -41,6 +41,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.postgresql("plans of its planner")
 @pytest.mark.parametrize("statistics", ["never taken", "from the empty table", "from when all were running"])
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("limit", [1, 10])
@@ -251,6 +252,7 @@ def test_low_is_served_in_any_twenty_claims_of_several_queues(ours: Session, wei
 # Locks --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_row_that_somebody_holds_is_passed_over_at_once(ours: Session) -> None:
     held, free = fill(ours, 2)
     ours.glance(Query("UPDATE jobs_job SET ready_at = ready_at - interval '1 hour' WHERE id = %s", (held,)))
@@ -263,6 +265,7 @@ def test_a_row_that_somebody_holds_is_passed_over_at_once(ours: Session) -> None
     assert [job.id for job in claim(ours)] == [held]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_row_being_claimed_by_another_is_passed_over_at_once(ours: Session) -> None:
     fill(ours, 4)
 
@@ -275,6 +278,7 @@ def test_a_row_being_claimed_by_another_is_passed_over_at_once(ours: Session) ->
     assert not theirs & mine
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_claim_that_is_rolled_back_leaves_the_lease_as_it_was(ours: Session) -> None:
     (job,) = fill(ours, 1)
 

@@ -19,9 +19,12 @@ from outbox.session import Query, Session
 from tests.factories import JobFactory
 from tests.support.floor import everything, value
 from tests.support.locks import together
+from tests.support.sql import a_cursor
 from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
+
+pytestmark = pytest.mark.postgresql("sessions on a server, by their names; what a job leaves open: test_lite.py")
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def slot(ours: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
 
 def backend() -> int:
     """The server process of Django's connection."""
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])
 
@@ -174,7 +177,7 @@ def test_nested_transactions_that_a_job_left_open_are_rolled_back(slot: Session)
 def test_a_broken_transaction_that_a_job_left_open_is_rolled_back(slot: Session) -> None:
     transaction.atomic().__enter__()
     JobFactory()
-    with pytest.raises(DatabaseError), connection.cursor() as cursor:
+    with pytest.raises(DatabaseError), a_cursor() as cursor:
         cursor.execute("SELECT 1 / 0")
 
     tidy_connections()

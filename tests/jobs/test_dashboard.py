@@ -33,6 +33,7 @@ from tests.factories import (
 )
 from tests.support.dashboard import STATES, at, fill_all
 from tests.support.people import MARKUP, Elements, staff, superuser
+from tests.support.sql import a_cursor
 from tests.support.values import named
 
 pytestmark = pytest.mark.django_db
@@ -394,6 +395,7 @@ def test_a_list_does_not_read_the_arguments() -> None:
             assert not any("arguments" in query["sql"].partition("FROM")[0] for query in captured), name
 
 
+@pytest.mark.postgresql("statement_timeout, which SQLite has not: what ends a read there is in test_lite.py")
 def test_a_read_that_takes_too_long_says_so() -> None:
     with pytest.raises(look.TooSlow):
         look.rows("SELECT pg_sleep(5)")
@@ -401,10 +403,11 @@ def test_a_read_that_takes_too_long_says_so() -> None:
     assert look.rows("SELECT 1 AS n")[0].n == 1
 
 
+@pytest.mark.postgresql("statement_timeout, which SQLite has not: what ends a read there is in test_lite.py")
 def test_the_limit_ends_with_the_read() -> None:
     look.rows("SELECT 1")
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone() == ("0",)
 

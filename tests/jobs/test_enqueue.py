@@ -39,6 +39,7 @@ from tests import tasks
 from tests.support import shapes
 from tests.support.committing import BOTH, _django_db_helper, on_both, on_default  # noqa: F401
 from tests.support.observer import committed
+from tests.support.sql import a_cursor
 from tests.support.values import json_values, same, text
 
 rolled_back = pytest.mark.django_db(databases=BOTH)
@@ -213,7 +214,7 @@ def test_outside_a_transaction_it_is_refused_where_one_is_required(settings: Any
 
 @rolled_back
 def test_a_database_that_was_not_migrated_is_an_error_that_says_what_to_run() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE outbox_message RENAME TO gone")
 
     with pytest.raises(OutboxMissing, match=r"manage\.py migrate outbox"):

@@ -21,6 +21,7 @@ from outbox.session import Session
 from tests import tasks
 from tests.support.committing import BOTH, _django_db_helper, on_both, on_default  # noqa: F401
 from tests.support.observer import committed
+from tests.support.sql import a_cursor
 
 rolled_back = pytest.mark.django_db(databases=BOTH)
 
@@ -151,7 +152,7 @@ def test_they_go_to_the_database_that_was_named() -> None:
 
 @rolled_back
 def test_a_missing_table_is_an_error_that_says_what_to_run() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE outbox_message RENAME TO gone")
 
     with pytest.raises(OutboxMissing, match=r"manage\.py migrate outbox"):

@@ -36,6 +36,7 @@ from outbox.session import Session
 from tests import tasks
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import observer
+from tests.support.sql import a_cursor
 
 pytestmark = on_default
 
@@ -122,6 +123,7 @@ def test_rolled_back_it_has_never_happened() -> None:
     assert Message.objects.count() == 3
 
 
+@pytest.mark.postgresql("COPY, which Django does not count")
 def test_it_is_two_statements_whatever_the_number_of_consumers() -> None:
     with transaction.atomic():
         with CaptureQueriesContext(connection) as queries:
@@ -131,6 +133,7 @@ def test_it_is_two_statements_whatever_the_number_of_consumers() -> None:
         assert Message.objects.count() == 3
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_two_requests_at_once_do_not_wait_for_each_other() -> None:
     with transaction.atomic():
         publish("tests.placed", {"order": 1})
@@ -166,7 +169,7 @@ def test_where_a_transaction_is_wanted_it_is_wanted_here_too(settings: Any) -> N
 
 def test_where_the_tables_are_missing_it_says_what_to_run() -> None:
     with transaction.atomic():
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("ALTER TABLE jobs_event RENAME TO gone")
         with pytest.raises(OutboxMissing, match="migrate jobs --database default"):
             publish("tests.placed", {"order": 1})

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
@@ -26,6 +26,7 @@ from tests.factories import FinishedJobFactory, JobFactory, KeyFactory, in_home
 from tests.support.dashboard import at
 from tests.support.floor import claim, conclude, outcome
 from tests.support.people import staff, superuser
+from tests.support.sql import a_cursor
 from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
@@ -88,6 +89,7 @@ def test_one_whose_job_is_no_longer_kept(ours: Session) -> None:
     assert in_home(accepted(ours, plain)) == ["jobs_job"]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_relay_at_the_same_moment_makes_the_new_job(ours: Session) -> None:
     """It waits: with a look at the history from before it would have dropped the message as one of an ended job."""
     first = accepted(ours, plain, 1)
@@ -104,7 +106,7 @@ def test_a_relay_at_the_same_moment_makes_the_new_job(ours: Session) -> None:
 
     thread = threading.Thread(target=relaying, daemon=True)
     with transaction.atomic():
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute(KEEP_RELAYS_OUT)
         thread.start()
         wait_until(somebody_waits)
@@ -117,7 +119,7 @@ def test_a_relay_at_the_same_moment_makes_the_new_job(ours: Session) -> None:
 
 
 def somebody_waits() -> bool:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'jobs_key'::regclass")
         return bool(cursor.fetchall())
 

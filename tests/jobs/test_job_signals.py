@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.dispatch import Signal
 
 from jobs import announce, operate
@@ -27,6 +27,7 @@ from outbox.relay import step
 from outbox.session import Query, Session
 from tests import tasks
 from tests.support.floor import a_claimed, claim, conclude, fill, outcome
+from tests.support.sql import a_cursor
 from tests.support.wait import wait_until
 
 pytest_plugins = ["tests.support.ours"]
@@ -167,11 +168,12 @@ def test_too_many_that_wait_are_not_kept(
     assert announce._waiting.qsize() == 1
 
 
+@pytest.mark.postgresql("sessions that the server lists")
 def test_what_a_receiver_opens_is_closed(ours: Session) -> None:
     pids: list[int] = []
 
     def look(**_: Any) -> None:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             pids.append(cursor.fetchone()[0])
 

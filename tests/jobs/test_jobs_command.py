@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.utils import timezone
 
 from jobs.ids import new_id
 from jobs.models import Queue, Worker
 from outbox.models import Message
 from tests.factories import FinishedJobFactory, JobFactory, StatFactory, WorkerFactory
+from tests.support.sql import a_cursor
 
 pytestmark = pytest.mark.django_db
 
@@ -139,7 +139,7 @@ def test_here_alone_is_refused() -> None:
 
 
 def test_a_database_without_the_tables_is_another_status() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE jobs_worker RENAME TO elsewhere")
 
     with pytest.raises(CommandError, match="jobs_worker") as caught:

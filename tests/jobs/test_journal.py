@@ -283,6 +283,7 @@ def test_ordinary_logging_in_a_task_is_heard_and_that_of_others_is_not() -> None
     assert current.get() is None
 
 
+@pytest.mark.postgresql("a column that refuses what is longer than it says")
 def test_what_the_database_refuses_is_dropped_and_the_journal_goes_on(
     ours: Session, caplog: pytest.LogCaptureFixture
 ) -> None:

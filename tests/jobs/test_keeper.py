@@ -130,6 +130,7 @@ def test_a_slot_that_comes_and_goes_while_the_keeper_looks_is_judged_and_not_swe
     assert Attempt.objects.get().kind == "crashed"
 
 
+@pytest.mark.postgresql("LOCK TABLE")
 def test_it_beats_although_nobody_gets_at_the_jobs(ours: Session, keeper: Keeper, board: Board) -> None:
     keeper._beat()
     Worker.objects.update(heartbeat_at="2026-01-01T00:00:00Z")
@@ -141,6 +142,7 @@ def test_it_beats_although_nobody_gets_at_the_jobs(ours: Session, keeper: Keeper
     assert value(ours, "SELECT heartbeat_at > now() - interval '1 minute' FROM jobs_worker")
 
 
+@pytest.mark.postgresql("NOTIFY, which says whose it was")
 def test_the_notifications_of_its_own_relay_and_slots_say_nothing_new(keeper: Keeper, board: Board) -> None:
     relay, slot, stranger = named("relay"), named("slot"), named("stranger")
     for session in (relay, slot, stranger):

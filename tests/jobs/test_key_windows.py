@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 
 from jobs import operate
 from jobs.claim import Claimed
@@ -31,6 +31,7 @@ from tests import tasks
 from tests.factories import in_home
 from tests.support.floor import DEFAULTS, broken, claim, conclude, outcome
 from tests.support.observer import at_once, beside, nobody_waits
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 
@@ -47,7 +48,7 @@ def accepted(session: Session) -> None:
 
 
 def window_ends() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("UPDATE jobs_key SET expires_at = clock_timestamp() - interval '1 millisecond'")
 
 
@@ -240,6 +241,7 @@ def test_in_bulk_each_key_is_one_job(ours: Session) -> None:
     assert Job.objects.count() == 10
 
 
+@pytest.mark.postgresql("COPY, which Django does not count")
 def test_in_bulk_it_is_one_look_and_without_a_window_none(
     ours: Session, django_assert_num_queries: Callable[..., Any]
 ) -> None:
@@ -255,6 +257,7 @@ def test_in_bulk_it_is_one_look_and_without_a_window_none(
 # Under a race --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @both
 @pytest.mark.parametrize("many", [False, True])
 def test_no_request_waits_for_another(ours: Session, keyed: Task[Any, Any], many: bool) -> None:
@@ -362,6 +365,7 @@ def test_64_threads_until_it_has_finished_never_have_two_that_live(ours: Session
     assert broken(ours) == []
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_an_end_between_the_look_and_the_commit_is_not_seen(ours: Session) -> None:
     """What the promise does not say: the job may have ended, and read what it read, before the caller's commit."""
     first = while_it_lives.enqueue(1)
@@ -375,6 +379,7 @@ def test_an_end_between_the_look_and_the_commit_is_not_seen(ours: Session) -> No
     assert in_home(first.id) == ["jobs_finishedjob"]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_look_that_is_long_past_makes_no_second_job(ours: Session) -> None:
     """A transaction looked, slept while the next generation came and went, and commits: the message is that one's."""
     with transaction.atomic():

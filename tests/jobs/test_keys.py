@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from jobs.errors import InvalidOption
@@ -27,6 +27,7 @@ from tests import tasks
 from tests.factories import FinishedJobFactory, in_home
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import at_once, nobody_waits, observer
+from tests.support.sql import a_cursor
 from tests.support.wait import wait_until
 
 pytestmark = on_default
@@ -61,7 +62,7 @@ def another_relay_in_the_middle(handle_id: UUID, *, commits: bool) -> Any:
 
 
 def somebody_waits() -> bool:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchone()[0])
 
@@ -194,6 +195,7 @@ def test_a_rolled_back_key_is_not_spent(session: Session) -> None:
     assert json.loads(Job.objects.get().arguments)["args"] == [2]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @pytest.mark.parametrize("many", [False, True])
 def test_a_request_never_waits_for_another_one_with_the_same_key(many: bool) -> None:
     def again() -> object:
@@ -204,13 +206,15 @@ def test_a_request_never_waits_for_another_one_with_the_same_key(many: bool) -> 
     nobody_waits(lambda: keyed.enqueue(1), again)
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_request_never_waits_for_a_relay_that_holds_its_key() -> None:
     with another_relay_in_the_middle(keyed.enqueue().id, commits=True), transaction.atomic():
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '1ms'")
         keyed.enqueue(2)
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @pytest.mark.parametrize(("commits", "arguments"), [(True, [1]), (False, [2])])
 def test_a_relay_that_meets_the_uncommitted_key_of_another_waits_and_makes_one_job(
     commits: bool, arguments: list[int]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,6 +24,7 @@ from outbox.models import Message
 from outbox.session import Session
 from tests.factories import FinishedJobFactory, JobFactory, StatFactory, WorkerFactory
 from tests.support.floor import a_claimed, outcome
+from tests.support.sql import a_cursor
 
 pytest_plugins = ["tests.support.ours"]
 pytestmark = pytest.mark.django_db
@@ -109,7 +109,7 @@ def test_a_refused_outcome_is_counted_apart() -> None:
 
 
 def test_a_database_that_cannot_be_asked_makes_one_gauge_zero() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE jobs_stat RENAME TO elsewhere")
 
     assert scraped() == {("jobs_up",): 0}

@@ -10,13 +10,16 @@ import pytest
 from django.db import connections
 
 from jobs.rescue import end_sessions
-from outbox import session as sessions
+from outbox import postgresql as sessions
 from outbox.session import Query, Session
 from tests.support.processes import database_url
 from tests.trust.bouncer import Bouncer
 from tests.trust.rows import ROWS
 
-pytestmark = pytest.mark.skipif(bool(ROWS["R13"].missing()), reason=ROWS["R13"].missing())
+pytestmark = [
+    pytest.mark.skipif(bool(ROWS["R13"].missing()), reason=ROWS["R13"].missing()),
+    pytest.mark.postgresql("PgBouncer"),
+]
 
 NAME = "jobs-slot-of-a-dead-one"
 

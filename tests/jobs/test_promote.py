@@ -132,6 +132,7 @@ def test_the_clock_of_the_database_decides(ours: Session) -> None:
     assert claim(ours)[0].id == job
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_row_that_somebody_holds_is_passed_over_at_once(ours: Session) -> None:
     held = due(seconds=10)
     free = due(seconds=1)

@@ -113,6 +113,7 @@ def test_living_jobs_are_never_touched(ours: Session) -> None:
     assert everything(ours) == before
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_two_that_prune_do_not_wait_for_one_another(ours: Session) -> None:
     held, free = ended(100), ended(100)
 

@@ -368,6 +368,7 @@ def test_an_outcome_to_retry_wakes_the_mover(ours: Session, hands: Make) -> None
     assert empty(slot.board.mover_pipe[0])
 
 
+@pytest.mark.postgresql("NOTIFY")
 def test_what_is_handed_back_wakes_another_slot_and_other_workers(ours: Session, hands: Make) -> None:
     fill(ours, 3)
     slot = hands()
@@ -576,6 +577,7 @@ def test_an_idle_slot_says_so_and_sleeps_until_it_is_woken(ours: Session, hands:
     assert slot.child.idle is False
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_what_comes_in_while_it_looks_wakes_it(ours: Session, hands: Make) -> None:
     """It announces that it is idle before the look that may find nothing, so that one look is enough."""
     slot = hands()
@@ -649,6 +651,7 @@ def test_with_nothing_ready_it_does_not_ask_again_and_again(ours: Session, hands
 # Doubt --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_after_a_lost_connection_it_goes_on_under_a_new_number_and_nothing_is_lost(ours: Session, hands: Make) -> None:
     ids = fill(ours, 40)
     slot = hands()
@@ -677,6 +680,7 @@ def test_after_a_lost_connection_it_goes_on_under_a_new_number_and_nothing_is_lo
     assert broken(ours) == []
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_jobs_in_the_buffer_are_handed_back_after_a_lost_connection(ours: Session, hands: Make) -> None:
     fill(ours, 4)
     slot = hands()
@@ -744,6 +748,7 @@ def test_an_exchange_that_was_lost_before_the_commit_is_written_again(
     assert in_home(job.id) == ["jobs_finishedjob"]
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_the_job_that_runs_through_a_lost_connection_is_finished_under_its_old_number(
     ours: Session, hands: Make
 ) -> None:
@@ -790,6 +795,7 @@ def test_a_job_that_has_just_ended_after_a_lost_connection_is_not_handed_back_an
     assert in_home(job.id) == ["jobs_finishedjob"]
 
 
+@pytest.mark.postgresql("a connection that can be lost")
 def test_its_pump_survives_a_database_that_is_away(ours: Session, hands: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(ours, 2)
     slot = hands()
@@ -815,6 +821,7 @@ def test_its_pump_survives_a_database_that_is_away(ours: Session, hands: Make, m
     assert kept == ["jobs_job"]
 
 
+@pytest.mark.postgresql("a statement that the server cancels")
 def test_a_write_that_only_waited_too_long_is_no_doubt(
     ours: Session, hands: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from jobs import publish, replay
@@ -32,6 +32,7 @@ from tests.factories import EventFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import at_once
 from tests.support.processes import Program
+from tests.support.sql import a_cursor
 from tests.support.wait import wait_until
 
 pytestmark = on_default
@@ -339,7 +340,7 @@ def test_interrupted_it_says_how_to_go_on(
     transactional_db: None, tmp_path: Any, session: Session, number: signal.Signals
 ) -> None:
     """A real Ctrl-C in the middle: whole batches stand, and the same command does the rest."""
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(MANY.replace("20000", "3000"))
     program = Program(
         "replayevents", "--consumer", NOTE, "--again", "fix", "--batch", "1", "--no-input", folder=tmp_path
@@ -366,21 +367,23 @@ def nodes(plan: dict[str, Any]) -> list[str]:
     return [plan["Node Type"], *(name for below in plan.get("Plans", ()) for name in nodes(below))]
 
 
+@pytest.mark.postgresql("settings of a transaction")
 def test_the_transaction_gets_its_settings_back(latecomer: str) -> None:
     EventFactory()
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(), a_cursor() as cursor:
         replay.step(Replay(consumer=latecomer), None, database="default")
         cursor.execute("SHOW enable_sort")
         assert cursor.fetchone() == ("on",)
     assert Message.objects.count() == 1
 
 
+@pytest.mark.postgresql("plans of its planner")
 @pytest.mark.parametrize("what", ["a batch", "a count"])
 @pytest.mark.parametrize("analysed", [True, False])
 def test_a_batch_reads_its_events_by_indexes(analysed: bool, what: str) -> None:
     wanted = Replay(consumer=NOTE, type="tests.placed")
     where, params = wanted.conditions(replay.Cursor(timezone.now() - timedelta(hours=2), new_id()))
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(MANY)
         cursor.execute(THEIR_KEYS, (NOTE,))
         if analysed:
@@ -406,7 +409,7 @@ def test_an_event_is_kept_for_its_time(session: Session, days: float, goes: bool
 
 
 def test_events_go_in_bounded_steps(session: Session) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(MANY)
     settings = JobsSettings(KEEP_EVENTS=timedelta(0))
 

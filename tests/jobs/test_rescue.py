@@ -168,6 +168,7 @@ def test_a_worker_never_buries_itself(ours: Session, clock: Clock) -> None:
     assert job.state == "running"
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_worker_that_beats_just_before_it_is_buried_stays(ours: Session, clock: Clock) -> None:
     """The heartbeat that was read is the guard of the burial."""
     worker = a_worker(silent_for=20)
@@ -554,6 +555,7 @@ TAKERS: dict[str, Callable[[Session, UUID, int, Clock], object]] = {
 }
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS.keys())
 def test_a_finish_that_comes_first_wins_over_whoever_takes_the_job_back(
     ours: Session, clock: Clock, take: Callable[[Session, UUID, int, Clock], object]
@@ -576,6 +578,7 @@ def test_a_finish_that_comes_first_wins_over_whoever_takes_the_job_back(
     assert broken(ours) == []
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 @pytest.mark.parametrize("happened", ["succeeded", "failed", "handed_back"])
 def test_a_finish_that_comes_second_is_stale(ours: Session, happened: str) -> None:
     fill(ours, 1)
@@ -593,6 +596,7 @@ def test_a_finish_that_comes_second_is_stale(ours: Session, happened: str) -> No
     assert [row.kind for row in Attempt.objects.all()] == ["lost"]
 
 
+@pytest.mark.postgresql("two transactions that write are open at once")
 def test_a_rescue_that_is_rolled_back_leaves_the_job_to_its_finisher(ours: Session) -> None:
     fill(ours, 1)
     (job,) = claim(ours, 1)
@@ -614,6 +618,7 @@ def pids(session: Session, name: str) -> list[int]:
     return column(session, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", name)
 
 
+@pytest.mark.postgresql("sessions on a server")
 def test_the_sessions_of_a_name_are_ended_and_no_others(ours: Session) -> None:
     one, other, neighbour = named("jobs-slot-0"), named("jobs-slot-0"), named("jobs-slot-01")
     for session in (one, other, neighbour):

@@ -70,6 +70,7 @@ def test_the_last_job_and_its_state(django_assert_max_num_queries: Any) -> None:
     assert at("schedule", schedule.pk) in page, "the job's page leads to its schedule"
 
 
+@pytest.mark.postgresql("pg_sleep, which nothing can interrupt on SQLite")
 def test_more_jobs_than_can_be_looked_through_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = ScheduleFactory()
     slow = "SELECT pg_sleep(1) WHERE %s <> gen_random_uuid() AND %s <> gen_random_uuid()"

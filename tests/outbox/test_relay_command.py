@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 
 from jobs.models import Job
 from outbox import relay
@@ -20,6 +19,7 @@ from tests.factories import MessageFactory, SetAsideMessageFactory, in_home
 from tests.support.committing import _django_db_helper, on_both, on_default  # noqa: F401
 from tests.support.observer import observer
 from tests.support.processes import Program
+from tests.support.sql import a_cursor
 from tests.support.wait import wait_until
 
 pytestmark = on_default
@@ -142,7 +142,10 @@ def test_a_database_without_the_tables_is_an_error_without_a_traceback() -> None
     with observer() as other:
         other.execute("ALTER TABLE outbox_message RENAME TO gone")
         try:
-            with pytest.raises(CommandError, match='The database said: relation "outbox_message" does not exist'):
+            with pytest.raises(
+                CommandError,
+                match=r"The database said: (relation|no such table:).*outbox_message",
+            ):
                 run("--once")
         finally:
             other.execute("ALTER TABLE gone RENAME TO outbox_message")
@@ -158,6 +161,7 @@ def test_a_relay_without_destination_says_what_to_add(monkeypatch: pytest.Monkey
     assert Message.objects.count() == 1
 
 
+@pytest.mark.postgresql("sessions on a server")
 @pytest.mark.parametrize("arguments", [["--once"], ["--replay", "all"], ["--replay", "5"]])
 def test_a_relay_that_ran_once_leaves_no_connection_behind(arguments: list[str]) -> None:
     tasks.noop.enqueue()
@@ -166,7 +170,7 @@ def test_a_relay_that_ran_once_leaves_no_connection_behind(arguments: list[str])
         run(*arguments)
 
     def left() -> int:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'outbox-relay-%%'")
             return int(cursor.fetchone()[0])
 
@@ -193,12 +197,13 @@ def test_a_relay_moves_what_comes_until_it_is_told_to_end(
     assert SetAsideMessage.objects.count() == 1
 
 
+@pytest.mark.postgresql("sessions on a server")
 def test_a_relay_whose_connection_is_cut_goes_on(relay: Callable[..., Program]) -> None:
     program = relay()
     before = tasks.noop.enqueue()
     wait_until(lambda: in_home(before.id) == ["jobs_job"])
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
             " WHERE application_name LIKE 'outbox-relay-%%' AND datname = current_database()"

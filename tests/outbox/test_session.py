@@ -10,17 +10,19 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from outbox.models import Message
-from outbox.session import Patient, Query, Session, backoff, own_params, process_name
+from outbox.postgresql import Patient, own_params
+from outbox.session import Query, Session, backoff, process_name
 from outbox.terms import PLANS
 from tests.factories import MessageFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
 from tests.support.observer import beside, observer
+from tests.support.sql import a_cursor
 
-pytestmark = on_default
+pytestmark = [on_default, pytest.mark.postgresql("the session over psycopg: the one on SQLite is in test_lite.py")]
 
 PID = Query("SELECT pg_backend_pid()")
 INSERT = Query("INSERT INTO outbox_message (uid, headers, body) VALUES (gen_random_uuid(), '{}', 'x')")
@@ -259,14 +261,14 @@ def test_any_option_of_djangos_is_taken(options: dict[str, Any], given: dict[str
 
 
 def test_the_role_that_django_assumes_is_assumed(options: dict[str, Any]) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("CREATE ROLE somebody")
     try:
         options["assume_role"] = "somebody"
         with opened() as session:
             assert session.run(Query("SELECT current_user")) == [("somebody",)]
     finally:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("DROP ROLE somebody")
 
 
@@ -309,7 +311,7 @@ def test_a_wait_ends_when_somebody_notifies(session: Session) -> None:
     session.run(PID)
 
     def crow() -> None:
-        with connection.cursor() as cursor:
+        with a_cursor() as cursor:
             cursor.execute("NOTIFY rooster")
 
     began = time.monotonic()
@@ -322,7 +324,7 @@ def test_a_wait_ends_when_somebody_notifies(session: Session) -> None:
 def test_a_notification_that_came_before_the_wait_is_not_lost(session: Session) -> None:
     session.listen("rooster")
     session.run(PID)
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("NOTIFY rooster")
     session.run(Query("SELECT 1"))  # reads it from the socket
 
@@ -340,7 +342,7 @@ def test_listening_goes_on_over_a_lost_connection(session: Session) -> None:
         session.run(PID)
     session.run(PID)
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("NOTIFY rooster")
 
     assert session.wait(10) is True
@@ -350,7 +352,7 @@ def test_listening_starts_also_on_an_open_connection(session: Session) -> None:
     session.run(PID)
     session.listen("rooster")
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("NOTIFY rooster")
 
     assert session.wait(10) is True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from django.db import connection
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from outbox.text import clean, describe
+from tests.support.sql import a_cursor
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=40)
 
@@ -46,7 +46,7 @@ def test_cleaned_text(text: str, cleaned: str) -> None:
 def test_any_text_can_be_stored_once_it_is_clean(text: str, limit: int) -> None:
     cleaned = clean(text, limit)
 
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT %s::text", [cleaned])
         assert cursor.fetchone() == (cleaned,)
     assert len(cleaned) <= limit

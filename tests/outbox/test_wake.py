@@ -20,6 +20,8 @@ from outbox.write import Draft, write, write_many
 from tests.support.committing import _django_db_helper, on_both, on_default  # noqa: F401
 from tests.support.observer import beside, committed, listener, observer
 
+pytestmark = pytest.mark.postgresql("NOTIFY, which SQLite has not: see test_lite.py for what wakes there")
+
 Heard = Callable[[float], int]
 
 

@@ -26,6 +26,7 @@ from outbox.write import Draft, alias_for, write, write_many
 from tests.support.committing import BOTH, _django_db_helper, on_both  # noqa: F401
 from tests.support.examples import many
 from tests.support.observer import beside, committed, observer
+from tests.support.sql import a_cursor
 
 rolled_back = pytest.mark.django_db(databases=BOTH)
 
@@ -171,6 +172,7 @@ def test_a_transaction_by_hand_that_is_rolled_back(put: Callable[..., str]) -> N
     assert committed() == ["again"]
 
 
+@pytest.mark.postgresql("savepoints in a transaction by hand: Django's own commit at once on SQLite")
 @on_both
 def test_an_atomic_block_inside_a_transaction_by_hand(put: Callable[..., str]) -> None:
     with by_hand():
@@ -292,7 +294,7 @@ def test_any_kind_of_transaction_will_do_where_one_is_required(
 
 @rolled_back
 def test_a_database_without_the_table_is_an_error_that_says_what_to_run(put: Callable[..., str]) -> None:
-    with connections["other"].cursor() as cursor:
+    with a_cursor("other") as cursor:
         cursor.execute("ALTER TABLE outbox_message RENAME TO elsewhere")
 
     with pytest.raises(OutboxMissing, match="migrate outbox --database other"):
@@ -301,17 +303,18 @@ def test_a_database_without_the_table_is_an_error_that_says_what_to_run(put: Cal
 
 @rolled_back
 def test_another_missing_thing_is_not_called_a_missing_outbox(put: Callable[..., str]) -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("ALTER TABLE outbox_message RENAME COLUMN body TO elsewhere")
 
     with pytest.raises(Exception, match="body"):
         put("never")
 
 
+@pytest.mark.postgresql("a statement that spoils its transaction: on SQLite it fails alone")
 @on_both
 def test_in_a_transaction_that_the_database_has_given_up_nothing_is_written(put: Callable[..., str]) -> None:
     with transaction.atomic():
-        with pytest.raises(Exception, match="division by zero"), connection.cursor() as cursor:
+        with pytest.raises(Exception, match="division by zero"), a_cursor() as cursor:
             cursor.execute("SELECT 1 / 0")
         with pytest.raises(InternalError, match="aborted"):
             put("never")
@@ -384,9 +387,10 @@ def test_a_write_is_one_statement() -> None:
     assert [query["sql"].split("(")[0].strip() for query in queries] == ["INSERT INTO outbox_message"]
 
 
+@pytest.mark.postgresql("its catalogue")
 @rolled_back
 def test_nothing_hangs_on_the_table_but_its_key() -> None:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'outbox_message'")
         indexes = cursor.fetchall()
         cursor.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = 'outbox_message'::regclass")
@@ -396,6 +400,7 @@ def test_nothing_hangs_on_the_table_but_its_key() -> None:
     assert triggers == []  # a foreign key would be one
 
 
+@pytest.mark.postgresql("a second transaction that writes is open")
 @on_both
 def test_two_requests_never_wait_for_one_another(put: Callable[..., str]) -> None:
     same = a_draft("same")
@@ -403,7 +408,7 @@ def test_two_requests_never_wait_for_one_another(put: Callable[..., str]) -> Non
 
     def request() -> None:
         with transaction.atomic():
-            with connection.cursor() as cursor:
+            with a_cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1ms'")
             put("second")
             write(same)

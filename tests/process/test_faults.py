@@ -135,6 +135,7 @@ def no_effects(transactional_db: None) -> Iterator[None]:
     Effect.objects.all().delete()
 
 
+@pytest.mark.postgresql("isolation levels")
 def test_what_an_atomic_task_says_of_itself_does_not_spoil_its_snapshot(
     runworkers: Start, side_file: SideFile, tmp_path: Path, no_effects: None
 ) -> None:
@@ -156,6 +157,7 @@ def test_what_an_atomic_task_says_of_itself_does_not_spoil_its_snapshot(
     assert LogLine.objects.filter(job=handle.id).exists()
 
 
+@pytest.mark.postgresql("LOCK TABLE")
 def test_while_relay_and_retention_are_blocked_hearts_beat_and_nobody_is_rescued(
     runworkers: Start, side_file: SideFile, tmp_path: Path
 ) -> None:

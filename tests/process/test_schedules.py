@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import connection
 
 from jobs.models import FinishedJob, Job, Schedule
 from tests.factories import ScheduleFactory
 from tests.support.committing import _django_db_helper  # noqa: F401
 from tests.support.processes import Program
 from tests.support.side_file import SideFile
+from tests.support.sql import a_cursor
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kills]
@@ -24,7 +24,7 @@ SECOND = timedelta(seconds=1)
 
 
 def now() -> datetime:
-    with connection.cursor() as cursor:
+    with a_cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         at: datetime = cursor.fetchone()[0]
     return at

@@ -7,24 +7,18 @@ A module that imports `_django_db_helper` from here has the cheaper way for its 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.apps import apps
 from django.db import connections
-from psycopg.pq import TransactionStatus
 from pytest_django import DjangoDbBlocker
 
-EMPTY = "; ".join(
-    [
-        "SET lock_timeout = '5s'",
-        *(
-            f"DELETE FROM {model._meta.db_table}"
-            for label in ("outbox", "jobs", "tests")
-            for model in apps.get_app_config(label).get_models()
-        ),
-        "RESET lock_timeout",
-    ]
-)
+EMPTY = [
+    f"DELETE FROM {model._meta.db_table}"
+    for label in ("outbox", "jobs", "tests")
+    for model in apps.get_app_config(label).get_models()
+]
 
 BOTH = ["default", "other"]
 
@@ -49,11 +43,17 @@ def _django_db_helper(
                 connections[alias].close()
                 connections[alias].connect()
             with connections[alias].cursor() as cursor:
-                cursor.execute(EMPTY)
+                if connections[alias].vendor == "postgresql":
+                    cursor.execute("; ".join(["SET lock_timeout = '5s'", *EMPTY, "RESET lock_timeout"]))
+                else:
+                    for statement in EMPTY:
+                        cursor.execute(statement)
 
 
 def broken(alias: str) -> bool:
     """Whether the test has left the connection in a state that the next test would trip over."""
     wrapper = connections[alias]
-    raw = wrapper.connection
-    return wrapper.in_atomic_block or (raw is not None and raw.info.transaction_status != TransactionStatus.IDLE)
+    raw: Any = wrapper.connection
+    if wrapper.vendor == "sqlite":
+        return wrapper.in_atomic_block or (raw is not None and bool(raw.in_transaction))
+    return wrapper.in_atomic_block or (raw is not None and raw.info.transaction_status != 0)

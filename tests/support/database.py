@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.db import connections
+
 from project.postgres import running
 
 
@@ -15,3 +17,8 @@ def a_database(name: str) -> Iterator[str]:
     with running(name, fresh=True) as url:
         os.environ["DATABASE_URL"] = url
         yield url
+
+
+def on_sqlite(alias: str = "default") -> bool:
+    """Whether the tests play on SQLite."""
+    return connections[alias].vendor == "sqlite"

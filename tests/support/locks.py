@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from outbox.session import Query, Row, Session, rows
+from outbox.postgresql import rows
+from outbox.session import Query, Row, Session
 from outbox.terms import BEGIN, SETTINGS
 from tests.support.wait import wait_until
 

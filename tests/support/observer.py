@@ -7,15 +7,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 
-from outbox.session import Row, own_params
+from outbox.session import Session
+from tests.support.sql import a_cursor
 
 
 @contextmanager
-def observer(alias: str = "default") -> Iterator[psycopg.Connection[Row]]:
-    """A plain psycopg connection in autocommit."""
+def observer(alias: str = "default") -> Iterator[Any]:
+    """A plain psycopg connection in autocommit, or what is like one on SQLite."""
+    if connections[alias].vendor == "sqlite":
+        session = Session(alias)
+        try:
+            yield session.connection
+        finally:
+            session.close()
+        return
+    import psycopg
+
+    from outbox.postgresql import own_params
+
     with psycopg.connect(**own_params(alias), autocommit=True) as connection:
         yield connection
 
@@ -30,7 +41,7 @@ def committed(alias: str = "default") -> list[str]:
 def listener(channel: str) -> Iterator[Callable[[float], int]]:
     """Call it with seconds: how many notifications came until then (it answers at the first that comes)."""
     with observer() as connection:
-        connection.execute(f"LISTEN {channel}")  # type: ignore[arg-type]
+        connection.execute(f"LISTEN {channel}")
 
         def heard(seconds: float) -> int:
             return len(list(connection.notifies(timeout=seconds, stop_after=1)))
@@ -87,7 +98,7 @@ def nobody_waits(first: Callable[[], Any], second: Callable[[], Any]) -> None:
 
     def request() -> None:
         with transaction.atomic():
-            with connection.cursor() as cursor:
+            with a_cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1ms'")
             second()
         done.set()

@@ -8,12 +8,12 @@ import pytest
 from django.db import connections
 
 from outbox.session import Session
+from tests.support.database import on_sqlite
 from tests.support.floor import wipe
 from tests.support.locks import close_all
 
 
-@pytest.fixture
-def ours(db: None) -> Iterator[Session]:
+def _ours() -> Iterator[Session]:
     """A connection as a worker has one, on empty tables, and a Django connection that commits.
 
     What `transactional_db` gives, without its TRUNCATE of every table: the connection on which `db` has opened its
@@ -29,3 +29,17 @@ def ours(db: None) -> Iterator[Session]:
     session.close()
     connections["default"].close()
     connections["default"] = laid_aside
+
+
+if on_sqlite():
+
+    @pytest.fixture
+    def ours(transactional_db: None) -> Iterator[Session]:
+        """There a transaction that is open would have the one writer's turn for the whole test."""
+        yield from _ours()
+
+else:
+
+    @pytest.fixture
+    def ours(db: None) -> Iterator[Session]:
+        yield from _ours()

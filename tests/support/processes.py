@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def database_url(alias: str = "default") -> str:
     """The URL of the test database, for other processes."""
+    if connections[alias].vendor == "sqlite":
+        return f"sqlite:///{connections[alias].settings_dict['NAME']}"
     url = urlsplit(os.environ["DATABASE_URL"])
     return urlunsplit(url._replace(path=f"/{quote(connections[alias].settings_dict['NAME'])}"))
 

@@ -41,16 +41,18 @@ def build_from(source: Path, folder: Path) -> Path:
 UNPACK = "import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter='data')"
 
 
-def installed(wheel: Path, folder: Path, *others: str, interpreter: str = sys.executable) -> Path:
+def installed(
+    wheel: Path, folder: Path, *others: str, extra: str = "[binary]", interpreter: str = sys.executable
+) -> Path:
     """An empty environment with the wheel in it; its python."""
     uv = shutil.which("uv")
     python = folder / "venv" / "bin" / "python"
     if uv:
         run(uv, "venv", "-q", "--python", interpreter, folder / "venv", cwd=folder)
-        run(uv, "pip", "install", "-q", "--python", python, f"{wheel}[binary]", *others, cwd=folder)
+        run(uv, "pip", "install", "-q", "--python", python, f"{wheel}{extra}", *others, cwd=folder)
     else:
         run(interpreter, "-m", "venv", folder / "venv", cwd=folder)
-        run(python, "-m", "pip", "install", "-q", f"{wheel}[binary]", *others, cwd=folder)
+        run(python, "-m", "pip", "install", "-q", f"{wheel}{extra}", *others, cwd=folder)
     return python
 
 

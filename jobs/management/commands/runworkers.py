@@ -10,7 +10,6 @@ from argparse import ArgumentParser
 from io import TextIOWrapper
 from typing import Any
 
-import psycopg
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 
@@ -23,6 +22,8 @@ from jobs.declare import registry
 from jobs.discover import for_workers
 from jobs.duty import Duty
 from jobs.supervisor import Supervisor
+from outbox import faults
+from outbox.ask import not_for_workers
 from outbox.relay import destination
 from outbox.session import Query, Session
 
@@ -30,8 +31,9 @@ WEIGHTED = re.compile(r"(?P<name>[^:]+):(?P<weight>\d+(\.\d+)?)\Z")
 
 TABLES = ("outbox_message", "jobs_job", "jobs_finishedjob", "jobs_worker")
 
-NO_TABLES, NO_DATABASE, NO_COLUMNS = 3, 4, 5
+THERE = "SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name"
 
+NO_TABLES, NO_DATABASE, NO_COLUMNS = 3, 4, 5
 
 KNOWN = (*apps.get_app_config("outbox").get_models(), *apps.get_app_config("jobs").get_models())
 
@@ -73,6 +75,8 @@ class Command(BaseCommand):
         if drain < 0:
             raise CommandError(f"--drain-timeout {drain:g}: give 0 or more seconds.")
         if (problem := unsupported(settings.DATABASE)) is not None:
+            raise CommandError(problem)
+        if (problem := not_for_workers(settings.DATABASE)) is not None:
             raise CommandError(problem)
         destination()
         for_workers()
@@ -142,14 +146,12 @@ def look(alias: str) -> int:
     """Whether the tables are there, with all their columns: 0, NO_TABLES, NO_COLUMNS or NO_DATABASE."""
     session = Session(alias, statement_timeout=5)
     try:
-        found = session.run(
-            Query("SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name", (list(TABLES),))
-        )
+        found = session.run(Query(THERE, (list(TABLES),)))
         if not all(row[0] for row in found):
             return NO_TABLES
         named = [(model._meta.db_table, field.column) for model in KNOWN for field in model._meta.local_concrete_fields]
         missing = session.run(Query(MISSING, tuple(map(list, zip(*named, strict=True)))))
-    except psycopg.Error:
+    except faults.ANY:
         return NO_DATABASE
     return NO_COLUMNS if missing else 0
 

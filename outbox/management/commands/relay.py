@@ -8,16 +8,16 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-import psycopg
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 
-from outbox import loop
+from outbox import faults, loop
+from outbox.ask import not_for_workers
 from outbox.conf import outbox_settings
 from outbox.models import Message
 from outbox.pace import Pace
 from outbox.relay import destination, replay, step
-from outbox.session import Query, Session, process_name
+from outbox.session import SESSIONS, Query, Session, process_name
 from outbox.wake import CHANNEL, QUIET_FOR
 
 SET_ASIDE_IDS = "SELECT id FROM outbox_setasidemessage ORDER BY id"
@@ -41,10 +41,12 @@ class Command(BaseCommand):
         alias = options["database"] or router.db_for_write(Message)
         if alias not in connections.settings:
             raise CommandError(f"--database {alias}: settings.DATABASES has {', '.join(connections.settings)}.")
-        if connections[alias].vendor != "postgresql":
+        if connections[alias].vendor not in SESSIONS:
             raise CommandError(
-                f"The relay needs PostgreSQL; the database {alias!r} is {connections[alias].display_name}."
+                f"The relay needs PostgreSQL or SQLite; the database {alias!r} is {connections[alias].display_name}."
             )
+        if (problem := not_for_workers(alias)) is not None:
+            raise CommandError(problem)
         destination()
         session = Session(alias, application_name=f"outbox-relay-{process_name()}"[:63])
         try:
@@ -63,7 +65,7 @@ class Command(BaseCommand):
             while (moved := step(session, destination(), outbox_settings().BATCH)).total:
                 done["delivered"] += moved.delivered
                 done["set_aside"] += moved.set_aside
-        except psycopg.Error as error:
+        except faults.ANY as error:
             raise CommandError(f"The database said: {str(error).strip()}") from error
         if options["json"]:
             self.stdout.write(json.dumps(done))
