@@ -18,6 +18,8 @@ from tests.benchmarks.plan import Plan
 from tests.benchmarks.server import Database, Server, serving
 from tests.benchmarks.targets import Line, Target
 
+pytestmark = pytest.mark.postgresql("the benchmarks are measured beside psycopg on a server")
+
 PROMISED = {"jobs_per_second", "raw_per_second", "ratio"}
 ONLY_LARGE = {"large_of_small", "backlog_unanalyzed_of_analyzed"}
 NO_RATES = {"dashboard": PROMISED, "memory": PROMISED - {"jobs_per_second"}}

@@ -40,6 +40,8 @@ from tests.factories import (
 )
 from tests.factories_shop import Day, OrderLineFactory, ProductFactory
 
+pytestmark = pytest.mark.postgresql("the demo makes a database on a server and counts a sequence")
+
 if TYPE_CHECKING:  # its place differs between versions
     from pytest_django import Settings
 

@@ -130,6 +130,7 @@ def test_the_effects_of_a_killed_slot_are_undone_and_the_next_run_has_them_once(
     assert (done.state, done.result, done.crashes, done.attempts) == ("succeeded", "7", 1, 1)
 
 
+@pytest.mark.postgresql("a frozen worker that holds up nobody: on SQLite it keeps the writer's turn")
 def test_a_zombie_commits_nothing(runworkers: Start, side_file: SideFile, tmp_path: Path) -> None:
     """A worker stopped past its time wakes up when another has its job: its transaction rolls back."""
     first = runworkers("--slots", "1", jobs=QUICK)

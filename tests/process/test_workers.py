@@ -98,6 +98,7 @@ def test_an_unknown_task_waits_and_the_others_go_on(runworkers: Start, side_file
     assert unknown.error == "no worker here knows this task"
 
 
+@pytest.mark.postgresql("psycopg's pool")
 def test_tasks_run_on_djangos_own_pool(runworkers: Start, side_file: SideFile) -> None:
     """The supervisor has opened it before the fork, with its threads; each slot opens its own."""
     for n in range(5):

@@ -15,6 +15,8 @@ from django.db import Error, connection
 @contextmanager
 def own_database() -> Iterator[str]:
     """Point this process at a new, empty database; yields its URL for others."""
+    if connection.vendor != "postgresql":
+        raise CommandError("The demo runs on PostgreSQL: unset DATABASE_URL, and a server of its own is started.")
     name, before = f"outbox_demo_{secrets.token_hex(4)}", connection.settings_dict["NAME"]
     try:
         _execute(f"CREATE DATABASE {name}")
