@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
 
+from jobs import trace
 from jobs.board import Child
 from jobs.claim import Claimed
 from jobs.conf import JobsSettings
@@ -125,6 +126,7 @@ class AsyncSide:
                 task.cancel()
 
         timer = self._loop.call_later(placed.deadline - time.monotonic(), limit)
+        span = None if trace.spans is None else trace.spans.begin(placed.job)
         outcome = await execute_async(placed.job, placed.task, self._settings, placed.started, lambda: late)
         timer.cancel()
         self._executing.pop(placed.place, None)
@@ -134,6 +136,8 @@ class AsyncSide:
                 outcome = decide(
                     placed.job, Happened.CANCELLED, self._settings, trouble=Trouble(WHILE), started=placed.started
                 )
+        if span is not None:
+            span.end(outcome)
         if any_connection():
             await sync_to_async(tidy_connections)()
         if (following := self._done(placed.place, outcome)) is not None:

@@ -22,7 +22,7 @@ from django.dispatch import Signal
 
 from jobs.declare import registry
 from jobs.outcome import Outcome
-from jobs.signals import ALL, job_cancelled, job_died, job_retried, job_succeeded
+from jobs.signals import ALL, job_cancelled, job_died, job_retried, job_succeeded, process_started
 
 logger = logging.getLogger("jobs")
 
@@ -83,6 +83,11 @@ def cancelled(rows: Sequence[tuple[Any, ...]], reason: str, *, here: bool = Fals
             news.send()
         else:
             _put(news)
+
+
+def begun(kind: str) -> None:
+    """Say that this process has just started; what a receiver raises is logged."""
+    process_started.send_robust(None, process=kind)
 
 
 def drain(seconds: float = 1.0) -> bool:

@@ -12,13 +12,14 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from jobs import advice, background, checks, consume  # noqa: F401  registers them
+        from jobs import advice, background, checks, consume, trace  # noqa: F401  registers them
         from jobs.early import catch_up
         from jobs.intake import accept
         from outbox.lite.book import also
         from outbox.relay import deliver_to
 
         deliver_to(accept)
+        trace.begin()
         also("jobs.lite")
         catch_up()
         autodiscover_modules("tasks", "consumers")

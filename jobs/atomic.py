@@ -13,6 +13,7 @@ from typing import Any
 from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from jobs import trace
 from jobs.claim import Claimed
 from jobs.conf import JobsSettings
 from jobs.errors import TimeLimit
@@ -84,6 +85,8 @@ def _once(job: Claimed, task: Task[Any, Any], settings: JobsSettings, started: f
         if outcome is not None and outcome.state != "succeeded":
             return outcome
         tell([outcome] if outcome is not None else [], set())
+        if trace.spans is not None:
+            trace.spans.stale = True
         return None
     except TimeLimit:
         raise

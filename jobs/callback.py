@@ -127,7 +127,7 @@ def called(gone: str, *, outcome: str, result: str, error: str) -> str:
   SELECT coalesce((it->>'uid')::uuid, {NEW_ID}),
     left((it->'headers')::text, -1) || ',"parent":"' || id || '","depth":' || depth + 1 || ',"origin":' ||
       to_json(left('on_' || (it->>'on') || ' of ' || task || CASE WHEN origin = '' THEN '' ELSE ', ' END || origin,
-        300))::text || '}}',
+        300))::text || CASE WHEN trace IS NULL THEN '' ELSE ',"trace":' || trace END || '}}',
     CASE WHEN it->>'ended' IS NULL THEN (it->'body')::text
     ELSE '{{"args":' || (it->'body'->'args')::text || ',"kwargs":' || left((it->'body'->'kwargs')::text, -1) ||
       CASE WHEN (it->'body'->'kwargs')::text = '{{}}' THEN '' ELSE ',' END ||

@@ -36,7 +36,7 @@ WHERE ctid = ANY(ARRAY(
     ORDER BY priority DESC, ready_at LIMIT %s FOR UPDATE SKIP LOCKED) AS job
   LIMIT %s))
 RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
-  idempotency_key, depth, version, at_most_once, ready_at, callbacks IS NOT NULL"""
+  idempotency_key, depth, version, at_most_once, ready_at, callbacks IS NOT NULL, trace"""
 
 # The names of all queues that have something ready, one index probe each.
 DISCOVER = """WITH RECURSIVE found AS (
@@ -80,6 +80,7 @@ class Claimed(NamedTuple):
     at_most_once: bool
     ready_at: datetime
     calls_back: bool = False
+    trace: str | None = None
 
 
 Band = tuple[int, int]

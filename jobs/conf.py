@@ -13,6 +13,7 @@ from django.core.signals import setting_changed
 from outbox.conf import read
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+TRACINGS = ("parent", "link", "off")
 TIMEOUTS = {"high": 60, "default": 300, "low": 14_400}
 BANDS = tuple(TIMEOUTS)
 PRIORITIES = {"low": -50, "default": 0, "normal": 0, "high": 50}
@@ -96,6 +97,13 @@ class JobsSettings:
     SCHEDULES: bool = True
     """Whether the relays of this site run schedules. Off for a copy that must do nothing by itself."""
 
+    TRACING: str = "parent"
+    """Spans for OpenTelemetry, where it is installed: "parent" has the attempts of a job in the trace it was enqueued
+    in, "link" has each in a trace of its own that links there, "off" makes none."""
+
+    TRACE_URL: str = ""
+    """Where your traces are looked at, with {trace_id} in it: the page of a job links there."""
+
     TICK_GRACE: float = 60.0
     """Seconds a tick of a schedule may be late before `missed="skip"` gives it up."""
 
@@ -141,6 +149,13 @@ class JobsSettings:
                 found.append(f'JOBS["{name}"] is {value!r}: give a number from {low:g} to {high:g}.')
         if self.LOG_LEVEL not in LEVELS:
             found.append(f'JOBS["LOG_LEVEL"] is {self.LOG_LEVEL!r}: give one of {", ".join(LEVELS)}.')
+        if self.TRACING not in TRACINGS:
+            found.append(f'JOBS["TRACING"] is {self.TRACING!r}: give one of {", ".join(TRACINGS)}.')
+        if self.TRACE_URL and not re.match(r"https?://.*\{trace_id\}", self.TRACE_URL):
+            found.append(
+                f'JOBS["TRACE_URL"] is {self.TRACE_URL!r}: give an address with {{trace_id}} in it, such as'
+                ' "https://traces.example.com/trace/{trace_id}".'
+            )
         if len(self.VERSION) > 64 or "\x00" in self.VERSION:
             found.append(f'JOBS["VERSION"] is {self.VERSION[:80]!r}: give at most 64 characters.')
         if not all(isinstance(pattern, str) and pattern for pattern in self.REDACT):

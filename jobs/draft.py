@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jobs import trace
 from jobs.callback import callbacks_of, levels
 from jobs.conf import jobs_settings
 from jobs.context import current
@@ -76,6 +77,8 @@ def draft(
         check_depth(task, 0)
     if request.get() is not None:
         headers += f',"origin":{dumps(origin())}'
+    if trace.spans is not None:
+        headers += trace.spans.header()  # the last one: the gate keeps what stands before it
     return Draft(uid, headers + "}", body)
 
 

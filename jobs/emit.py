@@ -13,6 +13,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
+from jobs import trace
 from jobs.consume import EventType, Payload, consumers_of, event_type
 from jobs.context import current
 from jobs.delivery import Delivery
@@ -43,6 +44,13 @@ def publish(type: str | EventType, payload: Any = None, *, database: str | None 
     PayloadTooLarge, TooDeep, or an OutboxError; then nothing is written.
     """
     kind = event_type(type)
+    if trace.spans is None:
+        return _publish(kind, payload, database)
+    with trace.spans.sending("publish", kind.name, kind.name, len(consumers_of(kind.name))):
+        return _publish(kind, payload, database)
+
+
+def _publish(kind: EventType, payload: Any, database: str | None) -> Published:
     content, text = kind.packed({} if payload is None else payload)
     uid = new_id()
     made = drafts(Delivery(uid, kind.name), content, consumers_of(kind.name).values())

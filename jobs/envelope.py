@@ -7,12 +7,14 @@ byte for byte. Headers (optional ones left out when they say nothing):
      "at_most_once": true, "source_name": "checkout", "delay": 300.0, "run_after": "2026-01-01T00:00:00+00:00",
      "key": "order-42", "generation": 3, "unique_for": 3600.0, "until": "finished", "parent": "0192...", "depth": 1,
      "origin": "GET /checkout by 12",
-     "callbacks": [{"on": "success", "headers": {...}, "body": {...}, "ended": true, "uid": "0192..."}]}
+     "callbacks": [{"on": "success", "headers": {...}, "body": {...}, "ended": true, "uid": "0192..."}],
+     "trace": {"traceparent": "00-0af7...-b7ad...-01"}}
 
 Body: {"args": [...], "kwargs": {...}}. `delay` is seconds from the INSERT by the database's clock; `run_after` is an
 absolute time; at most one of the two. A `key` with a `generation` holds for `unique_for` seconds or `until` its job has
 finished. A callback is a message by itself, written when the job ends: `on` is success, failure or complete, `ended`
-says that it wants to be told what became of the job, `uid` stands where it has a key.
+says that it wants to be told what became of the job, `uid` stands where it has a key. `trace` is what OpenTelemetry's
+propagators say, and stands last: what comes before it is then the same for every job of a task.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ MAX_NESTING = 64
 MAX_VALUES = 1_000_000
 """Items of all lists and dicts together. A list that holds another twice counts it twice, as JSON would."""
 MAX_CALLBACKS = 10
+MAX_TRACE = 4000
+"""Characters of a trace context, as JSON."""
 MAX_DIGITS = 4000
 TOO_LONG = 10**MAX_DIGITS
 
@@ -42,6 +46,9 @@ SOURCE_NAME = re.compile(r"[A-Za-z0-9_\-./]{0,200}\Z")
 
 dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 """The one spelling of JSON that is stored: compact, real UTF-8, no NaN or Infinity."""
+
+dumps_ascii = json.JSONEncoder(separators=(",", ":")).encode
+"""For text of which we know nothing: whatever is in it, PostgreSQL can store this."""
 
 
 def _no_json(word: str) -> None:
@@ -81,6 +88,8 @@ class Headers(NamedTuple):
     unique_for: float | None = None
     until: str = ""
     callbacks: str | None = None
+    """JSON text."""
+    trace: str | None = None
     """JSON text."""
 
 
@@ -263,7 +272,16 @@ def _checked(given: dict[str, Any]) -> Headers:
         unique_for,
         until,
         None if callbacks is None else _callbacks(callbacks),
+        None if (trace := given.get("trace")) is None else trace_text(trace),
     )
+
+
+def trace_text(given: Any) -> str | None:
+    """A trace context as it is kept with the job; None for one that cannot be right: no job is refused for that."""
+    if type(given) is not dict or not given or not all(type(value) is str for value in given.values()):
+        return None
+    text = dumps_ascii(given)
+    return text if len(text) <= MAX_TRACE else None
 
 
 def _callbacks(given: Any) -> str:

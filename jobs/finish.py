@@ -30,7 +30,7 @@ FENCE = "job.id = o.id AND job.state || '' = 'running' AND job.lease = o.lease A
 
 KEPT = """id, task, queue, priority, source_name, arguments, version, at_most_once, max_attempts, lease, depth, parent,
   origin, idempotency_key, enqueued_at, run_after, ready_at, worker,
-  callbacks"""
+  callbacks, trace"""
 
 # The array order is the id order: two writers that meet on several rows take the locks in the same order. A batch that
 # needs more than one statement takes all its locks first, or the second would go back to lower ids. No rows come back.
@@ -74,7 +74,7 @@ DYING = f"""{OUTCOMES}, moved AS (
   RETURNING job.id, job.lease, job.worker, o.number, o.kind, {SAID}, o.traceback, o.frame, o.age, o.state, o.attempts,
     o.crashes, job.task, job.queue, job.priority, job.source_name, job.arguments, job.version, job.at_most_once,
     job.max_attempts, job.depth, job.parent, job.origin, job.idempotency_key, job.enqueued_at, job.run_after,
-    job.ready_at, job.callbacks),
+    job.ready_at, job.callbacks, job.trace),
 {ATTEMPTS}"""
 DEAD = f"""INSERT INTO jobs_finishedjob ({KEPT}, state, attempts, crashes, error, started_at, ended_at)
 SELECT {KEPT}, state, attempts, crashes, error, clock_timestamp() - age * interval '1 second', clock_timestamp()

@@ -8,11 +8,12 @@ the move is undone whole.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 
 from jobs.conf import jobs_settings
-from jobs.envelope import Headers, unpack_body, unpack_headers
+from jobs.envelope import Headers, loads, trace_text, unpack_body, unpack_headers
 from outbox.arrays import plain, quoted
 from outbox.errors import Undeliverable
 from outbox.relay import Delivery, Written
@@ -20,6 +21,9 @@ from outbox.session import Query
 from outbox.text import clean
 
 CHANNEL = "jobs_ready"
+
+TRACE = ',"trace":'
+"""Where the last header begins. In a JSON string its quotes would have a backslash before them: it is a key."""
 
 ARRAYS = """%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::text[], %s::text[],
   %s::timestamptz[], %s::timestamptz[], %s::text[], %s::uuid[], %s::smallint[], %s::smallint[], %s::boolean[],
@@ -52,14 +56,14 @@ ACCEPT_KEYED = f"""WITH given AS MATERIALIZED (SELECT * FROM {GIVEN}), won AS (
   ON CONFLICT (id) DO NOTHING RETURNING id)
 {INSERT} given WHERE (key = '' OR id IN (SELECT id FROM won)) AND {NOT_ENDED}"""
 
-# The whole of it, for a batch in which somebody has a callback, or a key that holds for a window. Such a key is not
-# the job's own: the next job has it too, and must not be taken for this one by a service that is given the key. So
-# the row of the job has none, and its id stands for it.
-GIVEN_ALL = f"""unnest({ARRAYS}, %s::int[], %s::float8[], %s::text[], %s::text[])
-  AS given({NAMES}, generation, unique_for, until, callbacks)"""
+# The whole of it, for a batch in which somebody has a callback, a trace, or a key that holds for a window. Such a key
+# is not the job's own: the next job has it too, and must not be taken for this one by a service that is given the key.
+# So the row of the job has none, and its id stands for it.
+GIVEN_ALL = f"""unnest({ARRAYS}, %s::int[], %s::float8[], %s::text[], %s::text[], %s::text[])
+  AS given({NAMES}, generation, unique_for, until, callbacks, trace)"""
 INSERT_ALL = (
-    INSERT.replace("error)", "error, callbacks)")
-    .replace(", 0, 0, 0, ''", ", 0, 0, 0, '', callbacks")
+    INSERT.replace("error)", "error, callbacks, trace)")
+    .replace(", 0, 0, 0, ''", ", 0, 0, 0, '', callbacks, trace")
     .replace("run_after, key,", "run_after, CASE generation WHEN 0 THEN key ELSE '' END,")
 )
 
@@ -78,7 +82,7 @@ ACCEPT_IF = f"WITH guard AS ({{guard}}) {INSERT_ALL} {GIVEN_ALL} WHERE EXISTS (S
 DUMPS = (
     plain, quoted, quoted, plain, plain, quoted, quoted, quoted, quoted, quoted, plain, plain, plain, plain, quoted,
 )  # fmt: skip
-DUMPS_ALL = (*DUMPS, plain, plain, quoted, quoted)
+DUMPS_ALL = (*DUMPS, plain, plain, quoted, quoted, quoted)
 
 
 def accept(messages: list[Written]) -> Delivery:
@@ -87,7 +91,7 @@ def accept(messages: list[Written]) -> Delivery:
     rejected: list[tuple[Written, str]] = []
     for message in messages:
         try:
-            headers = _headers(message.headers)
+            headers = _read(message.headers)
             unpack_body(message.body)
         except Undeliverable as error:
             rejected.append((message, clean(str(error), 2000)))
@@ -109,6 +113,16 @@ def accept_if(guard: Query, messages: list[Written]) -> Query:
     return Query(ACCEPT_IF.format(guard=guard.sql), [*guard.params, *columns])
 
 
+def _read(text: str) -> Headers:
+    """The headers of a message. A trace is another for every message, so what is kept is what stands before it."""
+    if text.endswith("}}"):
+        before, found, trace = text.rpartition(TRACE)
+        if found:
+            with suppress(Undeliverable, ValueError, RecursionError):  # it was written by others: in another order
+                return _headers(before + "}")._replace(trace=trace_text(loads(trace[:-1])))
+    return _headers(text)
+
+
 @lru_cache(maxsize=1024)
 def _headers(text: str) -> Headers:
     """Read once what the messages of one task have in common; what is not right is never kept."""
@@ -117,7 +131,7 @@ def _headers(text: str) -> Headers:
 
 def _insert(good: list[tuple[Written, Headers]]) -> Query:
     keyed = any(headers.key for _, headers in good)
-    if any(headers.generation or headers.callbacks for _, headers in good):
+    if any(headers.generation or headers.callbacks or headers.trace for _, headers in good):
         every = [_whole_row(message, headers) for message, headers in _first_of_each_key(good)]
         columns = [dump(column) for dump, column in zip(DUMPS_ALL, zip(*every, strict=True), strict=True)]
         return Query(ACCEPT_ALL, [*columns, jobs_settings().KEEP_KEYS])
@@ -159,7 +173,8 @@ def _row(message: Written, headers: Headers) -> tuple[object, ...]:
 
 
 def _whole_row(message: Written, headers: Headers) -> tuple[object, ...]:
-    return (*_row(message, headers), headers.generation, headers.unique_for, headers.until, headers.callbacks)
+    rare = headers.generation, headers.unique_for, headers.until, headers.callbacks, headers.trace
+    return (*_row(message, headers), *rare)
 
 
 def _due(message: Written, headers: Headers) -> datetime | None:

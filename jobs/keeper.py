@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from uuid import UUID
 
-from jobs.announce import drain
+from jobs import trace
+from jobs.announce import begun, drain
 from jobs.board import ALL_QUEUES, Board, Phase
 from jobs.conf import JobsSettings
 from jobs.duty import Duty, turn
@@ -88,6 +89,7 @@ class Keeper:
             self._session.listen(CHANNEL)
 
     def run(self) -> int:
+        begun("keeper")
         loop.run("keeper", self.step, wait=self._wait, stopping=lambda: self._finished)
         return 0
 
@@ -202,6 +204,8 @@ class Keeper:
         self._journal.step(self._session, hurry=True)
         self._session.close()
         drain()
+        if trace.spans is not None:
+            trace.spans.flush()
         self._finished = True
         return 0.0
 

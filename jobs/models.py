@@ -87,6 +87,7 @@ class JobColumns(models.Model):
     error = models.TextField(blank=True, default="", help_text="The last error in one line.")
     # NULL for nearly all: that is what the claim looks at.
     callbacks = models.TextField(null=True, blank=True, help_text="JSON text: what to enqueue when it ends.")  # noqa: DJ001
+    trace = models.TextField(null=True, blank=True, help_text="JSON text: the trace it was enqueued in.")  # noqa: DJ001
 
     class Meta:
         abstract = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 
+from jobs.announce import begun
 from jobs.board import Board, Phase, empty
 from jobs.compact import compact
 from jobs.conf import JobsSettings
@@ -62,6 +63,7 @@ class Mover:
         self._listen()
 
     def run(self) -> int:
+        begun("relay")
         loop.run("relay", self.step, wait=self._wait, stopping=lambda: self._board.phase is not Phase.RUN)
         return 0
 

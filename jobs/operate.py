@@ -25,7 +25,7 @@ from outbox.text import clean
 from outbox.wake import wake_after_commit
 
 KEPT = """id, task, queue, priority, source_name, version, at_most_once, max_attempts, lease, depth, parent, origin,
-  idempotency_key, enqueued_at, run_after, callbacks"""
+  idempotency_key, enqueued_at, run_after, callbacks, trace"""
 
 WAITING = "state IN ('scheduled', 'retrying', 'ready')"
 

@@ -16,6 +16,7 @@ from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
+from jobs import trace
 from jobs.conf import JobsSettings
 from jobs.context import JobContext
 from jobs.declare import registry
@@ -36,7 +37,7 @@ STRAYS_EVERY = 5
 """Looks between two for jobs whose worker was buried by somebody who then died himself."""
 
 FACTS = """id, task, lease, claimer, attempts, crashes, max_attempts, at_most_once, queue, priority, source_name,
-  idempotency_key, depth, ready_at, callbacks IS NOT NULL"""
+  idempotency_key, depth, ready_at, callbacks IS NOT NULL, trace"""
 
 OF_VERDICT = f"SELECT {FACTS} FROM jobs_job WHERE id = ANY(%s::uuid[]) AND state = 'running' AND worker = %s"
 
@@ -82,6 +83,7 @@ class Held(NamedTuple):
     depth: int
     ready_at: datetime | None
     calls_back: bool
+    trace: str | None
 
 
 def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: JobsSettings) -> None:
@@ -92,6 +94,7 @@ def carry_out(session: Session, fated: Sequence[Fated], worker: int, settings: J
     held = read(session.run(Query(OF_VERDICT, ([key[0] for key in fates], worker))))
     _write(
         session,
+        held,
         [_sentence(job, one, settings) for job in held if (one := fates.get((job.id, job.lease, job.claimer)))],
         worker,
     )
@@ -113,7 +116,7 @@ def left_over(worker: int, claimers: Sequence[int], running: Sequence[UUID]) -> 
 
 def hand_back(session: Session, held: Sequence[Held], worker: int, settings: JobsSettings) -> None:
     """Give them to other slots, nothing charged."""
-    _write(session, [decide(job, Happened.HANDED_BACK, settings) for job in held], worker)
+    _write(session, held, [decide(job, Happened.HANDED_BACK, settings) for job in held], worker)
 
 
 def silent(worker: int, settings: JobsSettings) -> Query:
@@ -157,7 +160,7 @@ class Watch:
     def _take_back(self, session: Session, gone: int, settings: JobsSettings) -> None:
         trouble = Trouble(f"its worker ({gone}) was lost")
         while held := read(session.run(Query(OF_WORKER, (gone,)))):
-            _write(session, [decide(job, Happened.LOST, settings, trouble=trouble) for job in held], gone)
+            _write(session, held, [decide(job, Happened.LOST, settings, trouble=trouble) for job in held], gone)
 
 
 def end_sessions(session: Session, name: str) -> None:
@@ -178,12 +181,15 @@ def read(rows: list[Row]) -> list[Held]:
     return [Held._make(row) for row in rows]
 
 
-def _write(session: Session, outcomes: Sequence[Outcome], worker: int) -> None:
+def _write(session: Session, held: Sequence[Held], outcomes: Sequence[Outcome], worker: int) -> None:
     if outcomes:
         queries = finish(outcomes, worker)
         if any(outcome.state == "ready" for outcome in outcomes):
             queries.insert(0, Query(f"NOTIFY {CHANNEL}"))
-        tell(outcomes, written(session.run_all(queries)))
+        ids = written(session.run_all(queries))
+        tell(outcomes, ids)
+        if trace.spans is not None:
+            trace.spans.taken_back(held, outcomes, ids)
 
 
 def _sentence(job: Held, one: Fated, settings: JobsSettings) -> Outcome:

@@ -21,4 +21,9 @@ job_died = Signal()
 job_cancelled = Signal()
 """A job was cancelled, by a person or because its condition said no."""
 
+process_started = Signal()
+"""A process of `runworkers` has started, and has done nothing yet; `process` says which: "slot" (it runs tasks),
+"keeper" or "relay". The place to set up what does not survive a fork, such as an exporter with a thread. A receiver
+that hangs keeps the process from working."""
+
 ALL = (job_succeeded, job_retried, job_died, job_cancelled)

@@ -16,9 +16,10 @@ import time
 import traceback
 from typing import Any
 
+from jobs import trace
 from jobs.afterwards import afterwards
 from jobs.aio import AsyncSide, Placed
-from jobs.announce import drain
+from jobs.announce import begun, drain
 from jobs.atomic import execute_atomic
 from jobs.board import Board
 from jobs.claim import Claimed, Lanes
@@ -60,6 +61,7 @@ class Slot:
 
     def run(self) -> int:
         """The life of the process."""
+        begun("slot")
         prepare_connections(self._name, self._settings.CONN_MAX_AGE)
         listen(self._settings)
         notebook.ring = self._pump.ring
@@ -76,6 +78,8 @@ class Slot:
         drain()
         minding.join(5)
         afterwards.end()
+        if trace.spans is not None:
+            trace.spans.flush()
         return 0
 
     def _mind(self) -> None:
@@ -123,6 +127,7 @@ class Slot:
 
     def _execute(self, job: Claimed, task: Task[Any, Any], started: float) -> None:
         outcome: Outcome | None
+        span = None if trace.spans is None else trace.spans.begin(job)
         if task.atomic:
             outcome = execute_atomic(job, task, self._settings, started, self._board.worker)
             if job.calls_back and outcome is None:
@@ -132,6 +137,8 @@ class Slot:
         tidy_connections()
         if (doomed := self._child.doomed) and (here := self._child.at(0)) is not None and here.turn == doomed:
             raise TimeLimit  # it swallowed the one it got and returned: too late all the same
+        if span is not None:
+            span.end(outcome)
         pump = self._pump
         if outcome is not None:
             if outcome.state == "succeeded":

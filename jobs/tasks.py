@@ -18,6 +18,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
+from jobs import trace
 from jobs.callback import Callback
 from jobs.conf import jobs_settings
 from jobs.context import JobContext
@@ -168,6 +169,11 @@ class Task(Generic[P, R]):
 
         Raises InvalidArguments (or its kind PayloadTooLarge), TooDeep, or an OutboxError; then nothing is written.
         """
+        if trace.spans is not None:
+            with trace.spans.sending("enqueue", self.name, self.queue_name) as span:
+                made = draft(self, args, kwargs, self._identity())
+                span.set_attribute("messaging.message.id", str(made.uid))
+                return JobHandle(made.uid, self, write(made, database=self.database))
         made = draft(self, args, kwargs, self._identity())
         return JobHandle(made.uid, self, write(made, database=self.database))
 
@@ -183,7 +189,14 @@ class Task(Generic[P, R]):
         Each call is a tuple of positional arguments or a dict of keyword arguments. `idempotency_keys` gives one key
         for each call. Raises as `enqueue` does, naming the call.
         """
-        drafts = draft_many(self, list(calls), idempotency_keys)
+        given = list(calls)
+        if trace.spans is None or not given:
+            return self._enqueue_many(given, idempotency_keys)
+        with trace.spans.sending("enqueue", self.name, self.queue_name, len(given)):
+            return self._enqueue_many(given, idempotency_keys)
+
+    def _enqueue_many(self, calls: Sequence[Call], keys: Iterable[str] | None) -> list[JobHandle[R]]:
+        drafts = draft_many(self, calls, keys)
         if not drafts:
             return []
         alias = write_many(drafts, database=self.database)

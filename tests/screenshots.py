@@ -80,7 +80,7 @@ def main(only: list[str]) -> None:
 
     with a_database("screenshots"):
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-        os.environ.setdefault("TEST_JOBS", '{"SCHEDULES": true}')
+        os.environ.setdefault("TEST_JOBS", '{"SCHEDULES": true, "TRACE_URL": "https://traces.example/{trace_id}"}')
         django.setup()
         from django.contrib.auth.models import User
         from django.core.management import call_command

@@ -30,9 +30,12 @@ OUTBOX: dict[str, object] = json.loads(os.environ.get("TEST_OUTBOX", "{}"))
 JOBS: dict[str, object] = {
     "QUEUES": ["default", "mail", "reports"],
     "MAX_ATTEMPTS_LIMIT": 10,
+    "TRACING": "off",  # a test that wants spans says so
     "SCHEDULES": False,  # a test that wants the demo shop's to run says so
     **json.loads(os.environ.get("TEST_JOBS", "{}")),
 }
+if os.environ.get("TEST_SPANS"):
+    INSTALLED_APPS += ["tests.telemetry.Telemetry"]
 LOGGING = {"version": 1, "disable_existing_loggers": False}
 
 SERVED = JOBS["QUEUES"]

@@ -107,7 +107,8 @@ class Real:
                 owner = session.run(Query("SELECT worker FROM jobs_job WHERE id = %s", (self.id,)))[0][0]
                 self.looked = rescue.read(session.run(Query(rescue.OF_WORKER, (owner,))))
             case "rescue":
-                rescue._write(session, [decide(job, Happened.LOST, SETTINGS) for job in self.looked], 0)
+                lost = [decide(job, Happened.LOST, SETTINGS) for job in self.looked]
+                rescue._write(session, self.looked, lost, 0)
             case "promote":
                 operate.run_now([self.id])
             case "requeue":

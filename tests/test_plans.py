@@ -116,7 +116,7 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
     facts = session.glance(
         Query(
             "SELECT id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,"
-            " idempotency_key, depth, version, at_most_once, ready_at, callbacks IS NOT NULL FROM jobs_job"
+            " idempotency_key, depth, version, at_most_once, ready_at, callbacks IS NOT NULL, trace FROM jobs_job"
             f" WHERE state = 'running' LIMIT {BATCH}"
         )
     )
@@ -131,7 +131,7 @@ def statements(session: Session) -> dict[str, tuple[Query, int]]:
     keyed[0] = [*used, *columns[0][BATCH // 2 :]]
     keyed[9] = [f"key-{n}" for n in range(BATCH)]
     windowed = [*keyed, [n % 2 for n in range(BATCH)], [60.0 if n % 2 else None for n in range(BATCH)], [""] * BATCH]
-    windowed.append([None] * BATCH)
+    windowed += [[None] * BATCH] * 2
     turn, next_due = promote(BATCH)
     of_a_worker = column("SELECT count(*) FROM jobs_job WHERE state = 'running' AND worker = 5")[0]
     all_running = column("SELECT count(*) FROM jobs_job WHERE state = 'running'")[0]

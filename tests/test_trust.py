@@ -38,6 +38,7 @@ SMALL = {
     "R24": 0.03,
     "R25": 0.02,
     "R27": 0.01,
+    "R31": 0.01,
 }
 """R01 is 10,000 jobs and 100 kills, which is what `python -m tests.chaos` plays by itself. Left out: R08, R09 and R30,
 whose tests are run here anyway; R03, of which tests/process/test_crashes.py has both halves, and R22, of which

@@ -1,20 +1,42 @@
-"""Installed into somebody else's project: build the wheel, start a project, add two apps, run a job."""
+"""Installed into somebody else's project: build the wheel, start a project, add two apps, run a job.
+
+`TEST_PAIRS=1` does so with each supported pair of Python and Django whose interpreter is on this machine, and prints
+what was installed; without it, with the pair at hand.
+"""
 
 from __future__ import annotations
 
+import email
 import os
-import zipfile
+import re
+import tarfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+from zipfile import ZipFile
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from tests.support.wheel import installed, run
+from tests.support.wheel import ROOT, build_from, build_source, found, installed, run
 
 DATABASE = "somebody_elses_shop"
+
+HERE = ("", "")
+PAIRS = [
+    *(("3.11", "5.2"), ("3.12", "5.2"), ("3.13", "5.2")),
+    *(("3.12", "6.0"), ("3.13", "6.0"), ("3.14", "6.0")),
+    *(("3.12", "6.1"), ("3.13", "6.1"), ("3.14", "6.1")),
+]
+
+BROUGHT = {
+    "asgiref": "Django", "sqlparse": "Django", "tzdata": "Django and psycopg, on Windows",
+    "typing-extensions": "psycopg, before Python 3.13, and asgiref, before 3.11",
+    "psycopg-binary": "the extra binary",
+}  # fmt: skip
+"""What is installed besides what we name ourselves, and who wants it."""
 
 TASKS = """
 from jobs import task
@@ -31,6 +53,15 @@ from django.db import models
 
 class Order(models.Model):
     shipped = models.BooleanField(default=False)
+"""
+
+OURS = {"django-outbox-jobs", "django", "psycopg", "cronsim", "uuid-utils"}
+
+LISTED = """
+from importlib.metadata import distributions
+for each in sorted({f"{d.name.lower().replace('_', '-')}=={d.version}" for d in distributions()}):
+    if not each.startswith(("pip==", "setuptools==")):
+        print(each)
 """
 
 URLS = """
@@ -84,7 +115,7 @@ def database() -> Iterator[str]:
 
 
 def test_the_wheel_holds_the_two_apps_and_nothing_else(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
+    names = ZipFile(wheel).namelist()
 
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"outbox", "jobs"}
     for needed in (
@@ -103,9 +134,70 @@ def test_the_wheel_holds_the_two_apps_and_nothing_else(wheel: Path) -> None:
         assert needed in names
 
 
+def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    source = build_source(tmp_path)
+    with tarfile.open(source) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    again = build_from(source, tmp_path)
+
+    assert {name.split("/")[0] for name in names} == {
+        "outbox", "jobs", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", ".gitignore",
+    }  # fmt: skip
+    ours, theirs = ({name: file.read(name) for name in file.namelist()} for file in map(ZipFile, (wheel, again)))
+    assert theirs == ours
+    assert any(name.endswith("/licenses/LICENSE") for name in theirs)
+    code = {str(path.relative_to(ROOT)) for app in ("outbox", "jobs") for path in (ROOT / app).rglob("*")}
+    kept = {name for name in code if (ROOT / name).is_file() and "__pycache__" not in name}
+    assert kept <= names and kept <= set(ours)
+
+
+def test_what_is_said_of_the_package_is_true(wheel: Path) -> None:
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    with ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        told = email.message_from_bytes(file.read(name))
+    log = (ROOT / "CHANGELOG.md").read_text()
+    heads = re.findall(r"^## (.+)", log, re.MULTILINE)
+
+    assert told["Version"] == said["version"]
+    assert heads[0] == "Unreleased" or heads[0].startswith(said["version"])
+    assert all(re.match(r"\d+\.\d+\.\d+\b", head) for head in heads[1:])
+    classifiers = told.get_all("Classifier", [])
+    for python, django in PAIRS:
+        assert f"Programming Language :: Python :: {python}" in classifiers
+        assert f"Framework :: Django :: {django}" in classifiers
+    assert "Typing :: Typed" in classifiers
+    assert told["License-Expression"] == "MIT"
+    assert {url.split(",")[0] for url in told.get_all("Project-URL", [])} == set(said.get("urls", {}))
+    assert told["Description-Content-Type"] == "text/markdown"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    lines = (ROOT / "pyproject.toml").read_text().split("[project]")[1].split("[project.entry-points")[0].splitlines()
+    wanted = [n for n, line in enumerate(lines) if re.match(r'  "[a-z-]+[>\[]|[a-z]+ = \["[a-z-]+[>\[]', line)]
+
+    assert len(wanted) == 4 + 4, lines
+    for n in wanted:
+        assert lines[n - 1].lstrip().startswith("# "), lines[n]
+
+
 @pytest.mark.postgresql("a project on a server; the one on SQLite is below")
-def test_a_new_project_runs_a_job(wheel: Path, database: str, tmp_path: Path) -> None:
-    python = installed(wheel, tmp_path)
+@pytest.mark.parametrize(
+    ("version", "django"), PAIRS if os.environ.get("TEST_PAIRS") else [HERE], ids=lambda value: value or "here"
+)
+def test_a_new_project_runs_a_job(wheel: Path, database: str, tmp_path: Path, version: str, django: str) -> None:
+    if (version, django) == HERE:
+        python = installed(wheel, tmp_path)
+    else:
+        if (interpreter := found(version)) is None:
+            pytest.skip(f"there is no Python {version} here")
+        python = installed(wheel, tmp_path, f"django=={django}.*", interpreter=interpreter)
+    listed = dict(
+        line.split("==") for line in run(python, "-c", LISTED, cwd=tmp_path).splitlines()
+    )  # name and version of each
+    print(version, django, listed)
+    assert "django" in listed and listed["django"].startswith(django)
+    assert listed.keys() - OURS <= BROUGHT.keys()
     site, env = a_site(python, tmp_path)
     settings = site / "mysite" / "settings.py"
     text = settings.read_text()

@@ -20,6 +20,7 @@ from jobs.handle import JobProgress, progress_of
 from jobs.models import DUE_LATER, Attempt, FinishedJob, Job, Key, LogLine, Note, Progress, State
 from jobs.redact import named, names_of, redacted, redacted_call
 from jobs.tasks import Task
+from jobs.trace import trace_id
 from outbox.errors import Undeliverable
 from outbox.models import Message, SetAsideMessage
 from outbox.text import clean
@@ -95,11 +96,18 @@ class Story:
     origin: str
     callbacks: list[Calls]
     key: Key | None
+    trace: str = ""
+    """The id of the trace it was enqueued in."""
 
     @property
     def delivery(self) -> Delivery | None:
         """The event it was made for, if it was."""
         return delivery_of(self.job.idempotency_key) if self.job is not None else None
+
+    @property
+    def trace_url(self) -> str:
+        """Where the trace is looked at; empty where nobody has said."""
+        return jobs_settings().TRACE_URL.replace("{trace_id}", self.trace)
 
     @property
     def state_label(self) -> str:
@@ -152,6 +160,7 @@ def story(job_id: UUID) -> Story | None:
         origin or next((parent.origin for parent in parents if parent.origin), ""),
         _callbacks(job) if job is not None and job.callbacks else [],
         Key.objects.using(alias).filter(pk=job_id).first(),
+        trace_id(job.trace) if job is not None else "",
     )
 
 

@@ -16,7 +16,7 @@ TAKE = """UPDATE jobs_job SET state = 'running', worker = %s, claimer = %s, leas
   claimed_at = clock_timestamp()
 WHERE id = ANY(%s::uuid[]) AND state = 'ready'
 RETURNING id, task, queue, priority, arguments, lease, claimer, attempts, crashes, max_attempts, source_name,
-  idempotency_key, depth, version, at_most_once, ready_at, callbacks"""
+  idempotency_key, depth, version, at_most_once, ready_at, callbacks, trace"""
 
 
 @verb(claim.CLAIM)
@@ -27,7 +27,7 @@ def take(do: Do, params: Sequence[Any]) -> list[Row]:
         if len(ids) < limit:
             ids += [row[0] for row in do(NEXT, (*lane, unknown, limit - len(ids))) if row[0] not in ids]
     # Not `callbacks IS NOT NULL` in RETURNING: SQLite 3.40 says that everything is.
-    return [(*row[:-1], row[-1] is not None) for row in do(TAKE, (worker, claimer, ids))] if ids else []
+    return [(*row[:-2], row[-2] is not None, row[-1]) for row in do(TAKE, (worker, claimer, ids))] if ids else []
 
 
 said(claim.DISCOVER, "SELECT DISTINCT queue FROM jobs_job WHERE state = 'ready' ORDER BY queue")

@@ -133,7 +133,10 @@ def call(do: Do, job: dict[str, Any], outcome: str, result: str | None, error: s
             if each.get("ended"):
                 body = _told(each["body"], job, outcome, result, error)
             uid = UUID(each["uid"]) if each.get("uid") else new_id()
-            do(CALL, (uid, dumps({**each["headers"], **lineage}), body))
+            headers = dumps({**each["headers"], **lineage})
+            if job["trace"]:
+                headers = f'{headers[:-1]},"trace":{job["trace"]}}}'
+            do(CALL, (uid, headers, body))
 
 
 def _callbacks(text: str | None) -> list[dict[str, Any]]:

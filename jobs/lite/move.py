@@ -39,3 +39,9 @@ said(
     """SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE sqlite_master.name = wanted.name) AS found
     FROM unnest(%s::text[]) AS wanted(name)""",
 )
+
+said(
+    runworkers.MISSING,
+    """SELECT 1 AS missing FROM unnest(%s::text[], %s::text[]) AS named(tab, col)
+    WHERE NOT EXISTS (SELECT 1 FROM pragma_table_info(named.tab) AS a WHERE a.name = named.col) LIMIT 1""",
+)

@@ -20,6 +20,7 @@ from asgiref.sync import async_to_sync
 from django.db import connections, router, transaction
 
 from jobs import claim as claims
+from jobs import trace
 from jobs.afterwards import afterwards
 from jobs.claim import Claimed, Lanes
 from jobs.conf import jobs_settings
@@ -122,6 +123,7 @@ def _attempt(job: Claimed) -> tuple[Outcome, BaseException | None]:
         raise JobsError(f"no task {job.task!r} here: declare it in a tasks.py of an installed app.")
     raised: list[BaseException] = []
     settings, started = jobs_settings(), time.monotonic()
+    span = None if trace.spans is None else trace.spans.begin(job)
     with _as_one(task.atomic) as undo:
         watched = replace(task, func=_watched(task, raised))
         if task.is_async:
@@ -130,6 +132,8 @@ def _attempt(job: Claimed) -> tuple[Outcome, BaseException | None]:
             outcome = execute(job, watched, settings, started)
         if task.atomic and outcome.state != "succeeded":
             undo()
+    if span is not None:
+        span.end(outcome)
     for query in [*said_in(notebook), *finish([outcome], WORKER)]:
         _run(query)
     if afterwards.waiting:

@@ -67,7 +67,7 @@ COMMON = {action.dest for action in BaseCommand().create_parser("manage.py", "x"
 # Python -----------------------------------------------------------------------------------------------------------
 
 ROOMS = {
-    "jobs.signals": ("job_succeeded", "job_retried", "job_died", "job_cancelled"),
+    "jobs.signals": ("job_succeeded", "job_retried", "job_died", "job_cancelled", "process_started"),
     "jobs.status": ("JobStatus", "token_of"),
     "jobs.origin": ("OriginMiddleware",),
     "jobs.metrics": ("JobsCollector",),

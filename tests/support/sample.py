@@ -313,6 +313,7 @@ def _dead(now: datetime) -> UUID:
         parent=parent.id,
         depth=1,
         arguments=json.dumps(arguments),
+        trace='{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
         idempotency_key="order-1042",
         enqueued_at=began,
         ready_at=began + timedelta(seconds=131),

@@ -61,4 +61,5 @@ ROWS = {
     "R27": Row("r27_payloads", "payloads: what was accepted comes back, and nothing hostile sticks"),
     "R28": Row("r28_standby", "standby: the primary dies and another takes over", own_server={"wal_level": "replica"}),
     "R30": Row("r30_security", "security: the pack of tests"),
+    "R31": Row("r31_migrations", "migrations: each on a million rows, and nobody waits long for a lock"),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from io import TextIOWrapper
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 
 from jobs import child, reload
@@ -32,7 +33,12 @@ TABLES = ("outbox_message", "jobs_job", "jobs_finishedjob", "jobs_worker")
 
 THERE = "SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name"
 
-NO_TABLES, NO_DATABASE = 3, 4
+NO_TABLES, NO_DATABASE, NO_COLUMNS = 3, 4, 5
+
+KNOWN = (*apps.get_app_config("outbox").get_models(), *apps.get_app_config("jobs").get_models())
+
+MISSING = """SELECT 1 FROM unnest(%s::text[], %s::text[]) AS named(tab, col)
+WHERE NOT EXISTS (SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = to_regclass(tab) AND a.attname = col) LIMIT 1"""
 
 
 class Command(BaseCommand):
@@ -95,6 +101,11 @@ class Command(BaseCommand):
             raise CommandError(
                 f"The database {settings.DATABASE!r} has no tables for jobs yet: run `manage.py migrate` first."
             )
+        if code == NO_COLUMNS:
+            raise CommandError(
+                f"The tables in the database {settings.DATABASE!r} are an older release's: run `manage.py migrate`"
+                " first. Workers of that release may go on meanwhile, and so may whoever enqueues."
+            )
         if code == NO_DATABASE:
             self.stderr.write(f"The database {settings.DATABASE!r} cannot be reached yet; starting all the same.")
 
@@ -132,13 +143,17 @@ def lanes_of(text: str, settings: JobsSettings) -> Lanes:
 
 
 def look(alias: str) -> int:
-    """Whether the tables are there: 0, NO_TABLES or NO_DATABASE."""
+    """Whether the tables are there, with all their columns: 0, NO_TABLES, NO_COLUMNS or NO_DATABASE."""
     session = Session(alias, statement_timeout=5)
     try:
         found = session.run(Query(THERE, (list(TABLES),)))
+        if not all(row[0] for row in found):
+            return NO_TABLES
+        named = [(model._meta.db_table, field.column) for model in KNOWN for field in model._meta.local_concrete_fields]
+        missing = session.run(Query(MISSING, tuple(map(list, zip(*named, strict=True)))))
     except faults.ANY:
         return NO_DATABASE
-    return 0 if all(row[0] for row in found) else NO_TABLES
+    return NO_COLUMNS if missing else 0
 
 
 def _print_at_once() -> None:
