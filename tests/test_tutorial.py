@@ -22,7 +22,7 @@ from project.shop.demo.processes import free_port
 from tests.support.wait import wait_until
 from tests.support.wheel import ROOT, installed, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.postgresql("the tutorial sets up a database on a server")]
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 

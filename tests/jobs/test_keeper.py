@@ -161,7 +161,7 @@ def test_the_notifications_of_its_own_relay_and_slots_say_nothing_new(keeper: Ke
     assert keeper._peek_at <= time.monotonic()
 
 
-@pytest.mark.postgresql("NOTIFY, which SQLite has not: see test_lite.py for what wakes there")
+@pytest.mark.postgresql("NOTIFY")
 def test_a_younger_worker_lets_its_elders_go_first(ours: Session, keeper: Keeper, board: Board) -> None:
     """All of them hear of a job; if all came at once, twenty would be in the way of the one who gets it."""
     keeper._beat()

@@ -42,7 +42,7 @@ def mover(board: Board, queues: tuple[str, ...] | None = None) -> Mover:
     return made
 
 
-@pytest.mark.postgresql("NOTIFY, which SQLite has not: see test_lite.py for what wakes there")
+@pytest.mark.postgresql("NOTIFY")
 @pytest.mark.parametrize(
     ("queues", "idle", "paused", "called"),
     [
@@ -71,7 +71,7 @@ def test_other_workers_are_called_unless_its_own_slots_will_take_it(
     moving._session.close()
 
 
-@pytest.mark.postgresql("NOTIFY, which SQLite has not: see test_lite.py for what wakes there")
+@pytest.mark.postgresql("NOTIFY")
 def test_only_the_relays_of_the_eldest_workers_hear_of_each_message(ours: Session, board: Board) -> None:
     moving = mover(board)
     heard = []

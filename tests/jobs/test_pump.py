@@ -615,7 +615,7 @@ def test_a_wake_up_that_comes_while_it_claims_other_jobs_goes_to_another_slot(ou
     assert empty(slot.board.pipes[other][0])
 
 
-@pytest.mark.postgresql("NOTIFY, which SQLite has not: see test_lite.py for what wakes there")
+@pytest.mark.postgresql("NOTIFY")
 def test_where_no_other_slot_is_idle_another_worker_hears_of_it(ours: Session, hands: Make) -> None:
     """The relay has told nobody else, since this slot was idle."""
     slot = hands()

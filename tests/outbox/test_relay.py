@@ -173,7 +173,7 @@ def test_a_delivery_wakes_the_workers(session: Session) -> None:
         assert heard(5) == 1
 
 
-@pytest.mark.postgresql("NOTIFY, which SQLite has not: see test_lite.py for what wakes there")
+@pytest.mark.postgresql("NOTIFY")
 @pytest.mark.parametrize(("at_hand", "expected"), [(0, 1), (2, 1), (3, 0)])
 def test_nobody_is_called_for_what_is_waited_for(session: Session, at_hand: int, expected: int) -> None:
     for _ in range(3):
@@ -184,7 +184,7 @@ def test_nobody_is_called_for_what_is_waited_for(session: Session, at_hand: int,
         assert heard(0.3 if not expected else 5) == expected
 
 
-@pytest.mark.postgresql("NOTIFY, which SQLite has not: see test_lite.py for what wakes there")
+@pytest.mark.postgresql("NOTIFY")
 def test_one_by_one_they_wake_the_workers_too(session: Session) -> None:
     MessageFactory()
     MessageFactory(uid=JobFactory().id)  # refused in the batch, so the step goes on one by one
@@ -194,6 +194,7 @@ def test_one_by_one_they_wake_the_workers_too(session: Session) -> None:
         assert heard(5) == 1
 
 
+@pytest.mark.postgresql("two that write at once: SQLite has one writer")
 def test_two_relays_at_once_share_the_messages_and_lose_none() -> None:
     handles = tasks.noop.enqueue_many([(n,) for n in range(3000)])
 

@@ -14,7 +14,7 @@ from django.db import connection
 
 from tests.support.processes import ROOT, environment
 
-pytestmark = pytest.mark.kills
+pytestmark = [pytest.mark.kills, pytest.mark.postgresql("a database of its own on a server, of the release before")]
 
 OLDER = "0006_events"
 """Before the column that every claim of this code names."""
