@@ -164,7 +164,8 @@ class Child:
         (last,) = TURN.unpack_from(self._memory, offset + PLACE.size - TURN.size)
         _, job, lease, claimer, started, deadline, _ = PLACE.unpack_from(self._memory, offset)
         (first,) = TURN.unpack_from(self._memory, offset)
-        if job == NOBODY or first != last:
+        # No turn is 0: `pack_into` wipes what it is about to write, so both may be read as 0 in two such moments.
+        if job == NOBODY or first != last or not first:
             return None
         return Running(place, first, UUID(bytes=job), lease, claimer, started, deadline)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.board import NOTE_BYTES, PLACE, Board, Child, Ended, Phase, Running, empty, pipe
+from jobs.board import NOTE_BYTES, PLACE, TURN, Board, Child, Ended, Phase, Running, empty, pipe
 from tests.support.alone import run_alone
 from tests.support.floor import properties
 
@@ -146,6 +146,19 @@ def test_an_end_that_is_cut_off_shows_the_job_or_nothing(board: Board) -> None:
     for cut in range(PLACE.size + 1):
         slot._memory[where] = new[:cut] + old[cut:]
         assert slot.at(0) in (None, Running(0, 1, job, 5, 6, 1.0, 2.0))
+
+
+def test_a_place_that_is_being_wiped_holds_nobody(board: Board) -> None:
+    """What `pack_into` is about to write it first fills with zeros: a reader may meet two such moments, with some of a
+    writing in between."""
+    slot = board.slots[0]
+    slot.begin(0, uuid4(), 3, 4, 5.0, 6.0)
+    assert slot.at(0) is not None
+    first = slot._first
+    for turn in (first, first + PLACE.size - TURN.size):
+        TURN.pack_into(slot._memory, turn, 0)
+
+    assert slot.at(0) is None
 
 
 def test_a_reader_never_sees_halves_while_another_process_writes() -> None:
