@@ -37,13 +37,18 @@ def form(*basket: tuple[Product, object], **changes: object) -> dict[str, object
     return {**address, **quantities, **changes}
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders are counted over all tests, so which of them would ask for a report depends on those before."""
+    monkeypatch.setattr(ordering, "REPORT_EVERY", 10**9)
+
+
 # Placing an order ---------------------------------------------------------------------------------
 
 
 @pytest.mark.postgresql("xmin: which transaction wrote a row")
 @pytest.mark.django_db(transaction=True)
-def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.shop.ordering.REPORT_EVERY", 10**9)  # orders are counted over all tests
+def test_an_order_and_its_jobs_are_written_in_one_transaction(client: Client) -> None:
     pen, ink = ProductFactory(price=4800), ProductFactory(price=1450)
 
     answer = client.post("/orders/", form((pen, 1), (ink, 2)))
