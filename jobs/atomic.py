@@ -23,14 +23,12 @@ from jobs.outcome import Happened, Outcome, Trouble, decide
 from jobs.tasks import Task
 from outbox.ask import ask, writing
 from outbox.text import describe
+from outbox.wake import IDLE, IN_TRANSACTION
 
 logger = logging.getLogger("jobs")
 
 # A role with it off would lose what it has acknowledged in a crash of the server; here that is a completed job.
 DURABLE = """SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"""
-
-IDLE, IN_TRANSACTION = 0, 2
-"""libpq's numbers for the state of a connection."""
 
 TRIES = 3
 """Times a task is called within one attempt when the database could not serialize its transaction."""

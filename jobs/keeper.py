@@ -35,7 +35,7 @@ from jobs.rescue import (
 from jobs.verdict import Channel, Verdict, from_message
 from outbox import loop
 from outbox.conf import outbox_settings
-from outbox.session import Query, Row, Session, process_name
+from outbox.session import Query, Row, process_name, session_on
 
 logger = logging.getLogger("jobs")
 
@@ -74,7 +74,7 @@ class Keeper:
         self._channel = channel
         self._duty = duty
         self._settings = settings
-        self._session = Session(
+        self._session = session_on(
             settings.DATABASE, statement_timeout=2.0, application_name=f"jobs-keeper-{process_name()}"[:63]
         )
         self._watch = Watch()

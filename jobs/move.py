@@ -21,7 +21,7 @@ from jobs.tick import Ticker
 from outbox import loop
 from outbox.conf import outbox_settings
 from outbox.pace import Pace
-from outbox.session import Query, Session, process_name, wait_readable
+from outbox.session import Query, process_name, session_on, wait_readable
 from outbox.wake import CHANNEL as WRITTEN
 from outbox.wake import QUIET_FOR
 
@@ -53,7 +53,7 @@ class Mover:
         self._takes_any = duty.queues is None
         self._settings = settings
         self._outbox = outbox_settings()
-        self._session = Session(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
+        self._session = session_on(settings.DATABASE, application_name=f"jobs-relay-{process_name()}"[:63])
         self._ticker = Ticker(self._session, settings) if settings.SCHEDULES else None
         self._promote_at = self._tick_at = self._prune_at = self._compact_at = 0.0
         self._pace = Pace(self._outbox.BATCH)

@@ -27,7 +27,7 @@ from jobs.intake import CHANNEL
 from jobs.journal import Journal
 from jobs.outcome import Happened, Outcome, decide
 from outbox import faults, loop
-from outbox.session import Query, Session, wait_readable
+from outbox.session import Query, session_on, wait_readable
 from outbox.text import describe
 
 logger = logging.getLogger("jobs")
@@ -76,7 +76,7 @@ class Pump:
         """Clear while the main thread sleeps and the second one need not look."""
         self._lanes = lanes
         self._settings = settings
-        self._session = Session(settings.DATABASE)
+        self._session = session_on(settings.DATABASE)
         self._unwritten: list[Outcome] = []
         self._doubtful = True
         self._appetite = Appetite(settings.ASYNC_CONCURRENCY)

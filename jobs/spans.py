@@ -27,7 +27,14 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from jobs.envelope import MAX_TRACE, dumps_ascii
 
 if TYPE_CHECKING:
-    from jobs.outcome import Outcome
+    from jobs.outcome import Facts, Outcome
+
+    class Executed(Facts, Protocol):
+        """A claimed job, and the trace it was enqueued in."""
+
+        @property
+        def trace(self) -> str | None: ...
+
 
 logger = logging.getLogger("jobs")
 
@@ -49,25 +56,6 @@ def mended(what: str) -> Iterator[None]:
         yield
     except Exception:
         logger.exception(BROKEN, what)
-
-
-class Executed(Protocol):
-    """What a span must know of a claimed job."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def task(self) -> str: ...
-    @property
-    def queue(self) -> str: ...
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def max_attempts(self) -> int: ...
-    @property
-    def lease(self) -> int: ...
-    @property
-    def trace(self) -> str | None: ...
 
 
 class Spans:

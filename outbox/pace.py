@@ -50,7 +50,7 @@ class Pace:
         if full and self._batch < self._most:
             time.sleep(time.monotonic() - began)
         self._decide(session, moved.total, full)
-        return moved, full or bool(skipped)
+        return moved, full or bool(skipped)  # a step that has skipped some does not know whether it has left any
 
     def _decide(self, session: Session, moved: int, full: bool) -> None:
         """How large the next step is."""

@@ -145,7 +145,6 @@ class PostgresSession(Session):
         return None
 
     def run_all(self, queries: Iterable[Query], *, durable: bool = True) -> list[list[Row]]:
-        """Several verbs in one transaction and one round trip; the rows of each."""
         queries = list(queries)
         if durable and len(queries) == 1 and self.connected and self._told:
             return [self.glance(queries[0])]  # a statement alone is a transaction
@@ -154,7 +153,6 @@ class PostgresSession(Session):
         return [rows(cursor) for cursor in cursors]
 
     def glance(self, query: Query) -> list[Row]:
-        """One statement without settings of ours, for a look that is cheap under any plan."""
         try:
             return rows(self.connection.execute(query.sql, query.params))
         except BaseException as error:
@@ -163,7 +161,6 @@ class PostgresSession(Session):
 
     @contextmanager
     def transaction(self, *, durable: bool, pipelined: bool = True) -> Iterator[psycopg.Connection[Row]]:
-        """One transaction on the connection; pipelined, a round trip happens only where rows are fetched."""
         connection = self.connection
         try:
             with connection.pipeline() if pipelined else nullcontext():
@@ -204,22 +201,16 @@ class PostgresSession(Session):
             self.close()
 
     def listen(self, channel: str) -> None:
-        """Have `wait` end early when somebody notifies `channel`; kept over reconnects."""
         self._channels.append(channel)
         if self.connected:
             self.connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
     def unlisten(self, channel: str) -> None:
-        """Hear of it no more."""
         self._channels.remove(channel)
         if self.connected:
             self.connection.execute(sql.SQL("UNLISTEN {}").format(sql.Identifier(channel)))
 
     def wait(self, seconds: float, *fds: int, besides: Collection[int] = ()) -> bool:
-        """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified.
-
-        `besides` are the server processes whose notifications say nothing new.
-        """
         if not self._channels:
             wait_readable(fds, seconds)
             return False
@@ -234,7 +225,6 @@ class PostgresSession(Session):
 
     @property
     def backend(self) -> int:
-        """The server's process for this connection, as its notifications name it; 0 without one."""
         return self._connection.info.backend_pid if self.connected and self._connection is not None else 0
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import select
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
@@ -31,10 +32,10 @@ Run: TypeAlias = Callable[[Query], list[Row]]
 """Runs one query and gives its rows: `Session.run` in a worker, a Django cursor in a test or an atomic task."""
 
 
-class Session:
+class Session(ABC):
     """One connection to `alias`, opened at the first use and again after each loss.
 
-    `Session(alias)` makes the one for the alias's database. `statement_timeout` is in seconds and bounds every
+    `session_on(alias)` makes the one for the alias's database. `statement_timeout` is in seconds and bounds every
     statement, or on SQLite the wait for the one writer's turn. What goes wrong is one of `outbox.faults`; after it
     the transaction is rolled back, or the connection is closed if it was lost.
     """
@@ -42,70 +43,68 @@ class Session:
     vendor: str
     alias: str
 
-    def __new__(cls, alias: str, **_: Any) -> Session:
-        if cls is Session:
-            cls = _made_for(connections[alias].vendor)
-        return super().__new__(cls)
-
     def __init__(self, alias: str, *, statement_timeout: float = 10.0, application_name: str | None = None) -> None:
         self.alias = alias
 
     @property
+    @abstractmethod
     def connection(self) -> Any:
         """The connection itself, opened where there is none."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def connected(self) -> bool:
-        raise NotImplementedError
+        """Whether there is one."""
 
     def run(self, query: Query, *, durable: bool = True) -> list[Row]:
         """One verb, one transaction. Not durable: the commit does not wait for the disk."""
         return self.run_all([query], durable=durable)[0]
 
+    @abstractmethod
     def run_all(self, queries: Iterable[Query], *, durable: bool = True) -> list[list[Row]]:
         """Several verbs in one transaction; the rows of each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def glance(self, query: Query) -> list[Row]:
-        """One statement without settings of ours, for a look that is cheap under any plan."""
-        raise NotImplementedError
+        """One statement by itself, for a look that is cheap under any plan: behind a pooler without our terms."""
 
+    @abstractmethod
     def transaction(self, *, durable: bool, pipelined: bool = True) -> AbstractContextManager[Any]:
         """One transaction on the connection; pipelined, a round trip happens only where rows are fetched."""
-        raise NotImplementedError
 
+    @abstractmethod
     def listen(self, channel: str) -> None:
         """Have `wait` end early when somebody notifies `channel`; kept over reconnects."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unlisten(self, channel: str) -> None:
         """Hear of it no more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wait(self, seconds: float, *fds: int, besides: Collection[int] = ()) -> bool:
         """Sleep until a notification, something to read on one of `fds`, or the time is over; whether notified.
 
         `besides` are the server processes whose notifications say nothing new.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def backend(self) -> int:
         """The server's process for this connection, as its notifications name it; 0 without one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """End it; the next verb opens another."""
 
 
 SESSIONS = {"postgresql": "outbox.postgresql.PostgresSession", "sqlite": "outbox.lite.session.LiteSession"}
 """Imported when asked for: a site on SQLite need not have psycopg, and one on PostgreSQL reads nothing of SQLite."""
 
 
-def _made_for(vendor: str) -> type[Session]:
-    made: type[Session] = import_string(SESSIONS.get(vendor, SESSIONS["postgresql"]))
-    return made
+def session_on(alias: str, *, statement_timeout: float = 10.0, application_name: str | None = None) -> Session:
+    """A session on the alias's database; nothing is opened yet."""
+    made: type[Session] = import_string(SESSIONS.get(connections[alias].vendor, SESSIONS["postgresql"]))
+    return made(alias, statement_timeout=statement_timeout, application_name=application_name)
 
 
 def wait_readable(fds: Iterable[int], seconds: float) -> bool:

@@ -22,8 +22,8 @@ CHANNEL = "outbox_written"
 
 WAKE = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT"
 
-IN_TRANSACTION = 2
-"""libpq's number for a connection in a transaction. psycopg need not be there to read this module."""
+IDLE, IN_TRANSACTION = 0, 2
+"""libpq's numbers for the state of a connection. psycopg need not be there to read this module."""
 
 QUIET_FOR = 0.005
 """Seconds in which one process wakes the relay at most once: bursts need one wake-up, not thousands."""

@@ -43,13 +43,8 @@ def write(draft: Draft, *, database: str | None = None) -> str:
     """
     alias = alias_for(database)
     require_transaction(alias)
-    connection = connections[alias]
-    if connection.vendor == "postgresql":
-        with missing_table(alias), connection.cursor() as cursor:
-            cursor.execute(INSERT, draft)
-    else:
-        with missing_table(alias):
-            ask(alias, INSERT, draft)
+    with missing_table(alias):
+        ask(alias, INSERT, draft)
     wake_after_commit(alias)
     return alias
 

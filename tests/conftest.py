@@ -15,7 +15,7 @@ import environ
 import pytest
 from django.conf import settings
 
-from outbox.session import Session
+from outbox.session import Session, session_on
 from project.postgres import running
 from tests.support.database import on_sqlite
 from tests.support.processes import Program
@@ -81,7 +81,7 @@ def side_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SideFile:
 @pytest.fixture
 def session(transactional_db: None) -> Iterator[Session]:
     """A connection of ours, as a worker has one."""
-    made = Session("default")
+    made = session_on("default")
     yield made
     made.close()
 

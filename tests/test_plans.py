@@ -21,7 +21,7 @@ from jobs.intake import ACCEPT, ACCEPT_ALL, ACCEPT_KEYED
 from jobs.keys import LAST
 from jobs.promote import promote
 from outbox import relay
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests.support.floor import outcome
 from tests.support.plans import Plan, explain
 
@@ -183,7 +183,7 @@ Plans = dict[tuple[str, str, bool], tuple[Plan, int]]
 @pytest.fixture(scope="module")
 def plans(django_db_setup: None) -> Plans:
     """All statements explained under all statistics, in copies of the tables that are gone before the first test."""
-    session = Session("default", statement_timeout=60)
+    session = session_on("default", statement_timeout=60)
     taken: Plans = {}
     for statistics in STATISTICS:
         connection = session.connection

@@ -13,13 +13,12 @@ import tarfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from zipfile import ZipFile
 
-import psycopg
 import pytest
-from psycopg import sql
 
+from tests.support.database import a_database_of_its_own
 from tests.support.wheel import ROOT, build_from, build_source, found, installed, run
 
 DATABASE = "somebody_elses_shop"
@@ -105,13 +104,8 @@ print(jobs.__file__)
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    url = urlsplit(os.environ["DATABASE_URL"])
-    name = sql.Identifier(DATABASE)
-    with psycopg.connect(urlunsplit(url._replace(scheme="postgresql")), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        yield urlunsplit(url._replace(scheme="postgresql", path=f"/{DATABASE}"))
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    with a_database_of_its_own(DATABASE) as url:
+        yield url
 
 
 def test_the_wheel_holds_the_two_apps_and_nothing_else(wheel: Path) -> None:

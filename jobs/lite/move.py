@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from jobs import atomic, enrol, keeper, orders, rescue
-from jobs.management.commands import runworkers
+from jobs import atomic, enrol, keeper, orders, rescue, tables
 from outbox.lite.book import nothing, said
 
 said(
@@ -35,13 +34,13 @@ said(
 )
 
 said(
-    runworkers.THERE,
+    tables.THERE,
     """SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE sqlite_master.name = wanted.name) AS found
     FROM unnest(%s::text[]) AS wanted(name)""",
 )
 
 said(
-    runworkers.MISSING,
+    tables.MISSING,
     """SELECT 1 AS missing FROM unnest(%s::text[], %s::text[]) AS named(tab, col)
     WHERE NOT EXISTS (SELECT 1 FROM pragma_table_info(named.tab) AS a WHERE a.name = named.col) LIMIT 1""",
 )

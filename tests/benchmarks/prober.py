@@ -27,10 +27,10 @@ def main() -> None:
     django.setup()
     from jobs.claim import Lanes, claim
     from jobs.conf import jobs_settings
-    from outbox.session import Session
+    from outbox.session import session_on
 
     lanes = Lanes(tuple(jobs_settings().QUEUES))
-    session = Session(jobs_settings().DATABASE)
+    session = session_on(jobs_settings().DATABASE)
     took = []
 
     def one() -> float:

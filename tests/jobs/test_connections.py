@@ -15,7 +15,7 @@ from django.db.backends.signals import connection_created
 
 from jobs import connections as module
 from jobs.connections import any_connection, prepare_connections, tidy_connections
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests.factories import JobFactory
 from tests.support.floor import everything, value
 from tests.support.locks import together
@@ -129,7 +129,7 @@ def test_a_pool_keeps_its_connections_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_pumps_own_session_carries_it_too(slot: Session) -> None:
-    its_own = Session("default")
+    its_own = session_on("default")
     name = its_own.glance(Query("SELECT current_setting('application_name')"))
     its_own.close()
 

@@ -14,7 +14,7 @@ from jobs.enrol import GONE_AFTER, SEEN_FOR, enrol
 from jobs.models import Job, Schedule
 from jobs.plan import Plan
 from jobs.tick import Ticker
-from outbox.session import Session
+from outbox.session import Session, session_on
 from tests import tasks
 from tests.factories import ScheduleFactory
 from tests.support.floor import value
@@ -181,7 +181,7 @@ def test_two_processes_that_are_new_at_once_write_one_row(ours: Session, runs: R
     runs("0 2 * * *")
     row = Schedule.objects.values().get()
     Schedule.objects.all().delete()
-    other = Session("default")
+    other = session_on("default")
     try:
         enrol(other)
         enrol(ours)

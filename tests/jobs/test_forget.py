@@ -20,7 +20,7 @@ from jobs.forget import KEEP_RELAYS_OUT, Forgotten, forget_keys
 from jobs.intake import accept
 from jobs.models import Attempt, Job, Key
 from outbox.relay import Moved, step
-from outbox.session import Session
+from outbox.session import Session, session_on
 from tests import tasks
 from tests.factories import FinishedJobFactory, JobFactory, KeyFactory, in_home
 from tests.support.dashboard import at
@@ -98,7 +98,7 @@ def test_a_relay_at_the_same_moment_makes_the_new_job(ours: Session) -> None:
     moved: list[Moved] = []
 
     def relaying() -> None:
-        own = Session("default", statement_timeout=15)
+        own = session_on("default", statement_timeout=15)
         try:
             moved.append(step(own, accept, 10))
         finally:

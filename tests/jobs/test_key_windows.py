@@ -26,7 +26,7 @@ from jobs.tasks import Task
 from outbox.errors import Undeliverable
 from outbox.models import Message, SetAsideMessage
 from outbox.relay import Moved, step
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests import tasks
 from tests.factories import in_home
 from tests.support.floor import DEFAULTS, broken, claim, conclude, outcome
@@ -282,7 +282,7 @@ class Life(threading.Thread):
         self.ended = 0
 
     def run(self) -> None:
-        session = Session("default", statement_timeout=20)
+        session = session_on("default", statement_timeout=20)
         try:
             while not self.over.is_set() or session.glance(LEFT):
                 assert step(session, accept, 200).set_aside == 0

@@ -22,7 +22,7 @@ from jobs.intake import accept
 from jobs.models import FinishedJob, Job, Key
 from outbox.models import Message, SetAsideMessage
 from outbox.relay import Moved, Written, step
-from outbox.session import Session
+from outbox.session import Session, session_on
 from tests import tasks
 from tests.factories import FinishedJobFactory, in_home
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
@@ -223,7 +223,7 @@ def test_a_relay_that_meets_the_uncommitted_key_of_another_waits_and_makes_one_j
     moved: list[Moved] = []
 
     def relaying() -> None:
-        own = Session("default")
+        own = session_on("default")
         try:
             moved.append(step(own, accept, 10))
         finally:
@@ -257,7 +257,7 @@ def test_many_callers_and_two_relays_at_once_make_one_job_of_each_key() -> None:
         return enqueue
 
     def relay() -> set[UUID]:
-        own = Session("default")
+        own = session_on("default")
         try:
             while True:
                 last = calling == 0
@@ -282,7 +282,7 @@ def test_two_relays_that_take_the_same_keys_in_turn_never_block_one_another_for_
     tasks.noop.enqueue_many([(2,)] * 200, idempotency_keys=keys[::-1])
 
     def relay() -> int:
-        own = Session("default")
+        own = session_on("default")
         try:
             return sum(moved.total for moved in iter(lambda: step(own, accept, 50), Moved(0, 0)))
         finally:

@@ -15,7 +15,7 @@ from jobs.connections import tidy_connections
 from jobs.dashboard import failures, look
 from jobs.models import FinishedJob, Note
 from outbox.ask import ask, writing
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests.factories import AttemptFactory, FinishedJobFactory, JobFactory
 from tests.models import Effect
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
@@ -65,7 +65,7 @@ def test_a_transaction_that_reads_first_is_the_writer_from_its_beginning(
     wrapper = connections["default"]
     wrapper.ensure_connection()
     monkeypatch.setattr(wrapper, "transaction_mode", None)
-    hasty = Session("default", statement_timeout=0.05)
+    hasty = session_on("default", statement_timeout=0.05)
     with writing("default"):
         assert not Effect.objects.exists()
         with pytest.raises(Exception, match="locked"):

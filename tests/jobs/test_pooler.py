@@ -11,7 +11,7 @@ from django.db import connections
 
 from jobs.rescue import end_sessions
 from outbox import postgresql as sessions
-from outbox.session import Query, Session
+from outbox.session import Query, session_on
 from tests.support.processes import database_url
 from tests.trust.bouncer import Bouncer
 from tests.trust.rows import ROWS
@@ -47,7 +47,7 @@ def test_the_session_of_somebody_else_is_not_ended_for_its_former_name(
         mine = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         assert innocent.execute(mine).fetchall() == [(NAME,)]
         monkeypatch.setattr(sessions, "own_params", lambda alias: {"conninfo": pooled})
-        keeper = Session("default")
+        keeper = session_on("default")
 
         end_sessions(keeper, NAME)
 

@@ -16,13 +16,11 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from jobs.child import kill_tree
+from tests.support.database import a_database_of_its_own
 from tests.support.wait import wait_until
 
 HERE = Path(__file__).resolve().parent
@@ -136,13 +134,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    url = urlsplit(os.environ["DATABASE_URL"])
-    name = sql.Identifier(DATABASE)
-    with psycopg.connect(urlunsplit(url._replace(scheme="postgresql")), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        yield urlunsplit(url._replace(scheme="postgresql", path=f"/{DATABASE}"))
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    with a_database_of_its_own(DATABASE) as url:
+        yield url
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from outbox.lite.fitness import in_memory, may_corrupt, too_old
 from outbox.lite.spell import spell
 from outbox.lite.values import parsed, read, stored, time_text
 from outbox.relay import replay
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests.factories import SetAsideMessageFactory
 from tests.support.database import on_sqlite
 from tests.support.floor import properties
@@ -173,7 +173,7 @@ def test_what_fails_is_rolled_back_and_the_session_goes_on(session: Session) -> 
 
 @pytest.mark.sqlite
 def test_a_writer_waits_for_its_turn_and_says_so_when_it_takes_too_long(session: Session) -> None:
-    patient, hasty = Session("default", statement_timeout=20), Session("default", statement_timeout=0.05)
+    patient, hasty = session_on("default", statement_timeout=20), session_on("default", statement_timeout=0.05)
     session.connection.plainly("BEGIN IMMEDIATE")
     with pytest.raises(OperationalError, match="locked"):
         hasty.run(Query("DELETE FROM jobs_job"))
@@ -195,7 +195,7 @@ def test_a_writer_waits_for_its_turn_and_says_so_when_it_takes_too_long(session:
 def test_a_listener_is_woken_by_what_another_connection_has_left(session: Session) -> None:
     session.listen("outbox_written")
     assert not session.wait(0.05)
-    other = Session("default")
+    other = session_on("default")
     other.run(Query("DELETE FROM jobs_job"))
     assert not session.wait(0.05)  # a commit, and nothing for us
 

@@ -22,7 +22,7 @@ from outbox import faults, relay
 from outbox.errors import NoDestination, Undeliverable
 from outbox.models import Message, SetAsideMessage
 from outbox.relay import Delivery, Moved, Written, replay, step
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests import tasks
 from tests.factories import FinishedJobFactory, JobFactory, MessageFactory, SetAsideMessageFactory, in_home
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
@@ -199,7 +199,7 @@ def test_two_relays_at_once_share_the_messages_and_lose_none() -> None:
     handles = tasks.noop.enqueue_many([(n,) for n in range(3000)])
 
     def relaying() -> int:
-        own = Session("default")
+        own = session_on("default")
         try:
             return sum(moved.delivered for moved in iter(lambda: step(own, accept, 40), Moved(0, 0)))
         finally:
@@ -237,7 +237,7 @@ def test_what_is_relayed_while_many_write_is_what_they_committed() -> None:
         return write
 
     def relaying() -> set[UUID]:
-        own = Session("default")
+        own = session_on("default")
         try:
             while True:
                 last = writing == 0
@@ -536,7 +536,7 @@ def test_a_missing_outbox_is_an_error_of_the_database(session: Session) -> None:
 @pytest.mark.postgresql("constraints added to a table, locks and time limits of statements")
 def test_a_statement_that_takes_too_long_poisons_nothing() -> None:
     MessageFactory()
-    hurried = Session("default", statement_timeout=0.1)
+    hurried = session_on("default", statement_timeout=0.1)
 
     with observer() as other, other.transaction():
         other.execute("LOCK TABLE jobs_job IN EXCLUSIVE MODE")
@@ -570,7 +570,7 @@ def test_one_by_one_they_go_in_the_order_of_their_ids(session: Session) -> None:
 def test_trouble_of_the_database_while_delivering_singly_poisons_nothing() -> None:
     tasks.noop.enqueue()
     MessageFactory(uid=JobFactory().id)  # refused in the batch, so the step goes on one by one
-    hurried = Session("default", statement_timeout=0.2)
+    hurried = session_on("default", statement_timeout=0.2)
 
     def locking(messages: list[Written]) -> Delivery:
         delivery = accept(messages)
@@ -618,7 +618,7 @@ def test_two_who_replay_at_once_make_one_message() -> None:
     aside = SetAsideMessageFactory()
 
     def replaying() -> int:
-        own = Session("default")
+        own = session_on("default")
         try:
             return len(own.run(replay([aside.id])))
         finally:

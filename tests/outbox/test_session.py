@@ -15,7 +15,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from outbox.models import Message
 from outbox.postgresql import Patient, own_params
-from outbox.session import Query, Session, backoff, process_name
+from outbox.session import Query, Session, backoff, process_name, session_on
 from outbox.terms import PLANS
 from tests.factories import MessageFactory
 from tests.support.committing import _django_db_helper, on_default  # noqa: F401
@@ -39,7 +39,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def opened(**changed: Any) -> Iterator[Session]:
-    session = Session("default", **changed)
+    session = session_on("default", **changed)
     try:
         yield session
     finally:

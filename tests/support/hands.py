@@ -13,7 +13,7 @@ from jobs.claim import Claimed, Lanes
 from jobs.conf import JobsSettings
 from jobs.outcome import Happened
 from jobs.pump import Pump
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests.support.floor import outcome
 from tests.support.wait import wait_until
 
@@ -30,7 +30,7 @@ class Hands:
         self.board.worker = 1
         self.child = self.board.slots[0]
         self.pump = Pump(self.board, 0, lanes or Lanes(["default"]), self.settings)
-        self.pump._session = Session("default", application_name=NAME, statement_timeout=10)
+        self.pump._session = session_on("default", application_name=NAME, statement_timeout=10)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from outbox.postgresql import rows
-from outbox.session import Query, Row, Session
+from outbox.session import Query, Row, Session, session_on
 from outbox.terms import BEGIN, SETTINGS
 from tests.support.wait import wait_until
 
@@ -25,7 +25,7 @@ _sessions: list[Session] = []
 
 def named(name: str, *, patience: float = 10.0) -> Session:
     """A session that can be found by its name; the fixture `ours` closes it."""
-    session = Session("default", application_name=name, statement_timeout=patience)
+    session = session_on("default", application_name=name, statement_timeout=patience)
     _sessions.append(session)
     return session
 

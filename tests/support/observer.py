@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from outbox.session import Session
+from outbox.session import session_on
 from tests.support.sql import a_cursor
 
 
@@ -17,7 +17,7 @@ from tests.support.sql import a_cursor
 def observer(alias: str = "default") -> Iterator[Any]:
     """A plain psycopg connection in autocommit, or what is like one on SQLite."""
     if connections[alias].vendor == "sqlite":
-        session = Session(alias)
+        session = session_on(alias)
         try:
             yield session.connection
         finally:

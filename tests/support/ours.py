@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import connections
 
-from outbox.session import Session
+from outbox.session import Session, session_on
 from tests.support.database import on_sqlite
 from tests.support.floor import wipe
 from tests.support.locks import close_all
@@ -21,7 +21,7 @@ def _ours() -> Iterator[Session]:
     """
     laid_aside = connections["default"]
     del connections["default"]
-    session = Session("default", statement_timeout=15)
+    session = session_on("default", statement_timeout=15)
     wipe(session)
     yield session
     close_all()

@@ -6,7 +6,7 @@ Full size: 1,000,000 ready rows of 32 priorities, filled in bulk and never analy
 from __future__ import annotations
 
 from jobs import claim as claims
-from outbox.session import Query, Session
+from outbox.session import Query, session_on
 from tests.support.floor import EVERYTHING
 from tests.support.plans import explain
 from tests.support.wait import wait_until
@@ -31,7 +31,7 @@ HELD = """SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND 
 
 def row(ground: Ground, report: Report) -> None:
     rows = ground.size(1_000_000, 10_000)
-    session = Session("default", statement_timeout=60)
+    session = session_on("default", statement_timeout=60)
     session.connection.execute("ALTER TABLE jobs_job SET (autovacuum_enabled = false)")
     session.connection.execute(FILL, (rows,))
     wrong = claimed = scans = 0

@@ -23,7 +23,7 @@ from jobs.promote import promote
 from jobs.prune import prune
 from jobs.rescue import Watch, hand_back_left_over
 from outbox import relay
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests.support.floor import EVERYTHING, outcome
 from tests.trust.ground import Ground
 from tests.trust.report import Report
@@ -66,7 +66,7 @@ class Crowd:
             thread.join()
 
     def _loop(self, verb: Callable[[Session], None]) -> None:
-        session = Session("default", statement_timeout=20)
+        session = session_on("default", statement_timeout=20)
         while time.monotonic() < self.until:
             try:
                 verb(session)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from jobs import claim as claims
-from outbox.session import Query, Session
+from outbox.session import Query, Session, session_on
 from tests.support.floor import EVERYTHING, fill
 from tests.trust.ground import Ground
 from tests.trust.report import Report, percentile
@@ -28,7 +28,7 @@ def claims_take(session: Session, count: int) -> list[float]:
 
 
 def row(ground: Ground, report: Report) -> None:
-    session = Session("default", statement_timeout=600)
+    session = session_on("default", statement_timeout=600)
     claims_take(session, 20)
     empty = claims_take(session, 300)
     fill(session, ground.size(100_000, 5000), queue="mail", priority=100)

@@ -10,7 +10,6 @@ from argparse import ArgumentParser
 from io import TextIOWrapper
 from typing import Any
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 
 from jobs import child, reload
@@ -22,23 +21,11 @@ from jobs.declare import registry
 from jobs.discover import for_workers
 from jobs.duty import Duty
 from jobs.supervisor import Supervisor
-from outbox import faults
+from jobs.tables import NO_COLUMNS, NO_DATABASE, NO_TABLES, look
 from outbox.ask import not_for_workers
 from outbox.relay import destination
-from outbox.session import Query, Session
 
 WEIGHTED = re.compile(r"(?P<name>[^:]+):(?P<weight>\d+(\.\d+)?)\Z")
-
-TABLES = ("outbox_message", "jobs_job", "jobs_finishedjob", "jobs_worker")
-
-THERE = "SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) AS name"
-
-NO_TABLES, NO_DATABASE, NO_COLUMNS = 3, 4, 5
-
-KNOWN = (*apps.get_app_config("outbox").get_models(), *apps.get_app_config("jobs").get_models())
-
-MISSING = """SELECT 1 FROM unnest(%s::text[], %s::text[]) AS named(tab, col)
-WHERE NOT EXISTS (SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = to_regclass(tab) AND a.attname = col) LIMIT 1"""
 
 
 class Command(BaseCommand):
@@ -140,20 +127,6 @@ def lanes_of(text: str, settings: JobsSettings) -> Lanes:
     if given and (len(given) < len(names) or 0 in given):
         raise CommandError("--queues: give each queue a weight above 0 (a:3,b:1), or none (a,b).")
     return Lanes(tuple(names), weights=tuple(given)) if given else Lanes(tuple(names), strict=True)
-
-
-def look(alias: str) -> int:
-    """Whether the tables are there, with all their columns: 0, NO_TABLES, NO_COLUMNS or NO_DATABASE."""
-    session = Session(alias, statement_timeout=5)
-    try:
-        found = session.run(Query(THERE, (list(TABLES),)))
-        if not all(row[0] for row in found):
-            return NO_TABLES
-        named = [(model._meta.db_table, field.column) for model in KNOWN for field in model._meta.local_concrete_fields]
-        missing = session.run(Query(MISSING, tuple(map(list, zip(*named, strict=True)))))
-    except faults.ANY:
-        return NO_DATABASE
-    return NO_COLUMNS if missing else 0
 
 
 def _print_at_once() -> None:

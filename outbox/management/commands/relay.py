@@ -17,7 +17,7 @@ from outbox.conf import outbox_settings
 from outbox.models import Message
 from outbox.pace import Pace
 from outbox.relay import destination, replay, step
-from outbox.session import SESSIONS, Query, Session, process_name
+from outbox.session import SESSIONS, Query, Session, process_name, session_on
 from outbox.wake import CHANNEL, QUIET_FOR
 
 SET_ASIDE_IDS = "SELECT id FROM outbox_setasidemessage ORDER BY id"
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         if (problem := not_for_workers(alias)) is not None:
             raise CommandError(problem)
         destination()
-        session = Session(alias, application_name=f"outbox-relay-{process_name()}"[:63])
+        session = session_on(alias, application_name=f"outbox-relay-{process_name()}"[:63])
         try:
             if options["once"] or options["replay"]:
                 self._once(session, options)
